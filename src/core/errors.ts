@@ -1,0 +1,122 @@
+/** Stable error codes. A code never changes its meaning; new ones may be added. */
+export type ErrorCode =
+  | 'ATTEMPT_STALE'
+  | 'CANCELLED'
+  | 'CORRUPT'
+  | 'DEADLINE_EXCEEDED'
+  | 'INVALID_INPUT'
+  | 'LIMIT_EXCEEDED'
+  | 'OUTCOME_UNKNOWN'
+  | 'REVISION_CONFLICT'
+  | 'RUN_ALREADY_EXISTS'
+  | 'RUN_CANCELLING'
+  | 'RUN_NOT_FOUND'
+  | 'RUN_NOT_STARTED'
+  | 'RUN_NOT_TERMINAL'
+  | 'RUN_TERMINAL'
+  | 'STORE_DENIED'
+  | 'STORE_FAILED'
+  | 'STORE_THROTTLED'
+  | 'STORE_UNAVAILABLE'
+  | 'TASK_NOT_FOUND'
+  | 'TASK_TERMINAL'
+  | 'UNSUPPORTED_FORMAT';
+
+export interface ErrorOptions {
+  /** What the caller can do about it, in one sentence. */
+  hint?: string;
+  cause?: unknown;
+  /** Machine-readable facts: ids, keys, limits. Never secrets. */
+  details?: Record<string, unknown>;
+}
+
+/**
+ * Base of every error that runfold throws on purpose. Branch on `code`; show `message` and `hint` to people.
+ * Anything else that escapes is a defect.
+ */
+export class RunfoldError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly details: Record<string, unknown>;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = options.hint;
+    this.details = options.details ?? {};
+  }
+}
+
+/** The input breaks a rule. Nothing was changed; correct it and call again. */
+export class InputError extends RunfoldError {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super('INVALID_INPUT', message, options);
+  }
+}
+
+/** An illegal or stale lifecycle event. Nothing was changed; do not repeat it unchanged. */
+export class LifecycleError extends RunfoldError {}
+
+/**
+ * A store call definitely had no effect. `retryable` says whether the same call may succeed later;
+ * `retryAfterMs` is the store's own wish where it named one.
+ */
+export class StoreError extends RunfoldError {
+  readonly retryable: boolean;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: 'STORE_DENIED' | 'STORE_FAILED' | 'STORE_THROTTLED' | 'STORE_UNAVAILABLE' | 'DEADLINE_EXCEEDED',
+    message: string,
+    options: ErrorOptions & { retryable: boolean; retryAfterMs?: number | undefined },
+  ) {
+    super(code, message, options);
+    this.retryable = options.retryable;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/**
+ * A write may or may not have taken effect, and reading back could not settle it. Repeat the same operation:
+ * every runfold operation is idempotent. Never undo anything because of this error.
+ */
+export class OutcomeUnknownError extends RunfoldError {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super('OUTCOME_UNKNOWN', message, { hint: 'Repeat the same call; repeats are safe.', ...options });
+  }
+}
+
+/** Stored bytes are not what was written. They were neither used nor deleted. */
+export class CorruptError extends RunfoldError {
+  readonly key: string;
+
+  constructor(key: string, reason: string, options: ErrorOptions = {}) {
+    super('CORRUPT', `${key} is corrupt: ${reason}`, {
+      hint: 'Run `runfold verify` to see the extent; `runfold compact` quarantines corrupt entries.',
+      ...options,
+      details: { key, reason, ...options.details },
+    });
+    this.key = key;
+  }
+}
+
+/** The object was written by a newer runfold. */
+export class FormatError extends RunfoldError {
+  constructor(key: string, what: string, options: ErrorOptions = {}) {
+    super('UNSUPPORTED_FORMAT', `${key}: ${what}`, {
+      hint: 'Upgrade runfold on this machine to the version that wrote it, or newer.',
+      ...options,
+      details: { key, ...options.details },
+    });
+  }
+}
+
+export function isRunfoldError(error: unknown): error is RunfoldError {
+  return error instanceof RunfoldError;
+}
+
+/** One line for a log or a terminal, whatever was thrown. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

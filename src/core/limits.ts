@@ -1,0 +1,71 @@
+/**
+ * Every bound of runfold, in one place. `Limits` travel as a value: tests and embedders may tighten them.
+ * Times are durations in ms.
+ */
+export const defaultLimits = {
+  /** Org and run ids, reference ids and names: characters. */
+  idLengthMax: 128,
+  textLengthMax: 2_048,
+  /** Error messages kept in a projection; longer ones are cut. */
+  errorLengthMax: 1_024,
+  /** Datasets per run and direction. */
+  datasetsMax: 1_000,
+  tasksMax: 10_000,
+  /** One canonical run, one entry, one manifest. */
+  runBytesMax: 4 * 1024 * 1024,
+  entryBytesMax: 4 * 1024 * 1024,
+  manifestBytesMax: 8 * 1024 * 1024,
+
+  /** One attempt of one store request. */
+  requestDeadlineMs: 30_000,
+  /** All attempts of one store request together. */
+  operationDeadlineMs: 120_000,
+  attemptsMax: 8,
+  backoffBaseMs: 50,
+  backoffMaxMs: 5_000,
+
+  /** Compare-and-swap rounds of one recorder or compactor call before it gives up. */
+  contentionRoundsMax: 32,
+  /** Requests in flight of one refresh, fold or scan. */
+  parallelMax: 64,
+
+  /** An entry holds at most this many records and bytes of JSON; a batch waits at most this long. */
+  batchRecordsMax: 1_000,
+  batchBytesMax: 1024 * 1024,
+  batchWaitMs: 0,
+  /** Records waiting in one org's append queue before appends are refused. */
+  queueRecordsMax: 100_000,
+
+  /** |server time − time in the name| of an acknowledged entry. */
+  entryLagMaxMs: 30_000,
+  /** From a commit until the entries (parts) it made unneeded may be deleted. */
+  entryGraceMs: 120_000,
+  partGraceMs: 3_600_000,
+  /** Unreferenced objects younger than this are never touched. */
+  orphanAgeMs: 24 * 3_600_000,
+  intentTtlMs: 24 * 3_600_000,
+  tombstoneTtlMs: 7 * 24 * 3_600_000,
+  /** How long one process trusts that its dirty marker stands. */
+  markerCacheMs: 60_000,
+
+  /** Heartbeats of one run reach the log at most this often. */
+  heartbeatIndexIntervalMs: 60_000,
+
+  /** Head parts up to this size travel inside the manifest. */
+  inlineHeadBytesMax: 256 * 1024,
+  headRowsMax: 20_000,
+  /** Rows per Parquet row group. */
+  rowGroupRows: 20_000,
+
+  /** A reader re-reads the manifest at least this often, and when its overlay outgrows this many records. */
+  manifestMaxAgeMs: 300_000,
+  overlayRecordsMax: 20_000,
+  /** A refresh that meets deleted objects or outlives half the grace starts over at most this often. */
+  refreshAttemptsMax: 5,
+};
+
+export type Limits = typeof defaultLimits;
+
+export function limits(changes: Partial<Limits> = {}): Limits {
+  return { ...defaultLimits, ...changes };
+}

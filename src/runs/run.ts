@@ -1,0 +1,142 @@
+import { z } from 'zod';
+import { CorruptError, FormatError } from '../core/errors.ts';
+
+/** Version of the canonical object's format. */
+export const RUN_FORMAT = 1;
+
+export const RUN_STATUSES = [
+  'QUEUED',
+  'RUNNING',
+  'CANCELLING',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELLED',
+  'TIMED_OUT',
+] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+
+const TERMINAL: Readonly<Record<RunStatus, boolean>> = {
+  QUEUED: false,
+  RUNNING: false,
+  CANCELLING: false,
+  SUCCEEDED: true,
+  FAILED: true,
+  CANCELLED: true,
+  TIMED_OUT: true,
+};
+
+export function isTerminal(status: RunStatus): boolean {
+  return TERMINAL[status];
+}
+
+export const TASK_STATUSES = ['QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED'] as const;
+export type TaskStatus = (typeof TASK_STATUSES)[number];
+
+/** ms since the epoch, UTC. */
+const time = z.number().int().nonnegative();
+const nullableTime = time.nullable();
+const count = z.number().int().nonnegative();
+
+export const datasetSchema = z.object({ namespace: z.string(), name: z.string().min(1) });
+/** A table, by the names OpenLineage gives it. */
+export type Dataset = z.infer<typeof datasetSchema>;
+
+export const runErrorSchema = z.object({ code: z.string().nullable(), message: z.string() });
+export type RunError = z.infer<typeof runErrorSchema>;
+
+export const resultSchema = z.object({
+  uri: z.string().nullable(),
+  rows: count.nullable(),
+  bytes: count.nullable(),
+  version: z.string().nullable(),
+});
+export type RunResult = z.infer<typeof resultSchema>;
+
+export const taskSchema = z.looseObject({
+  key: z.string(),
+  status: z.enum(TASK_STATUSES),
+  attempt: z.number().int().positive(),
+  created_at: time,
+  updated_at: time,
+  started_at: nullableTime,
+  finished_at: nullableTime,
+  outputs: z.array(datasetSchema),
+  error: runErrorSchema.nullable(),
+});
+export type Task = z.infer<typeof taskSchema>;
+
+export const payloadSchema = z.looseObject({
+  target_namespace: z.string().nullable(),
+  target_table: z.string().nullable(),
+  source_type: z.string().nullable(),
+});
+export type Payload = z.infer<typeof payloadSchema>;
+
+/**
+ * What importing events of other producers has established, kept so that merging is the same in every order.
+ * Each dataset carries the time of the event that named it first.
+ */
+const seenDatasetSchema = datasetSchema.extend({ at: time, index: count });
+export const observedSchema = z.looseObject({
+  terminal_at: nullableTime,
+  inputs: z.array(seenDatasetSchema),
+  outputs: z.array(seenDatasetSchema),
+});
+export type Observed = z.infer<typeof observedSchema>;
+
+/** The canonical run: the truth. Unknown fields are kept through every transition. */
+export const runSchema = z.looseObject({
+  format: z.literal(RUN_FORMAT),
+  run_id: z.string(),
+  org_id: z.string(),
+  kind: z.string(),
+  reference_id: z.string().nullable(),
+  queue: z.string().nullable(),
+  status: z.enum(RUN_STATUSES),
+  attempt: z.number().int().positive(),
+  revision: z.number().int().positive(),
+  created_at: time,
+  updated_at: time,
+  started_at: nullableTime,
+  finished_at: nullableTime,
+  heartbeat_at: nullableTime,
+  cancel_requested_at: nullableTime,
+  /** Limits that the sweep enforces, ms; null is no limit. */
+  heartbeat_timeout_ms: z.number().int().positive().nullable(),
+  run_timeout_ms: z.number().int().positive().nullable(),
+  payload: payloadSchema,
+  inputs: z.array(datasetSchema),
+  outputs: z.array(datasetSchema),
+  tasks: z.record(z.string(), taskSchema),
+  result: resultSchema.nullable(),
+  error: runErrorSchema.nullable(),
+  code_version: z.string().nullable(),
+  /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
+  fingerprint: z.string(),
+  observed: observedSchema.nullable(),
+});
+export type Run = z.infer<typeof runSchema>;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
+export function encodeRun(run: Run): Uint8Array {
+  return encoder.encode(JSON.stringify(run));
+}
+
+/** Throws CorruptError or FormatError, naming the key. */
+export function decodeRun(key: string, body: Uint8Array): Run {
+  let json: unknown;
+  try {
+    json = JSON.parse(decoder.decode(body));
+  } catch (cause) {
+    throw new CorruptError(key, 'it is not JSON', { cause });
+  }
+  const format = (json as { format?: unknown } | null)?.format;
+  if (typeof format === 'number' && format > RUN_FORMAT) {
+    throw new FormatError(key, `the run has format ${format}; this runfold reads up to ${RUN_FORMAT}`);
+  }
+  const parsed = runSchema.safeParse(json);
+  if (!parsed.success) throw new CorruptError(key, z.prettifyError(parsed.error));
+  return parsed.data;
+}

@@ -1,0 +1,149 @@
+import { type Clock, systemClock, throwIfAborted } from '../core/clock.ts';
+import { crc32c } from '../core/crc32c.ts';
+import {
+  ABSENT,
+  type Capabilities,
+  type DeleteOptions,
+  type GetOptions,
+  LIST_PAGE_MAX,
+  type ListOptions,
+  type ListPage,
+  type ObjectMeta,
+  type ObjectStore,
+  type PutOptions,
+  type PutOutcome,
+} from './object-store.ts';
+
+interface StoredObject {
+  meta: ObjectMeta;
+  body: Uint8Array;
+}
+
+/**
+ * Objects in this process, with the semantics and limits of GCS. For tests, demos and simulations.
+ * `clock` is the server's clock.
+ */
+export class MemoryStore implements ObjectStore {
+  readonly url = 'memory:';
+  readonly capabilities: Capabilities;
+  readonly #objects = new Map<string, StoredObject>();
+  readonly #clock: Clock;
+  #keys: string[] = [];
+  #unsorted: string[] = [];
+  #generation = 0;
+
+  constructor(options: { clock?: Clock; capabilities?: Partial<Capabilities> } = {}) {
+    this.#clock = options.clock ?? systemClock;
+    this.capabilities = {
+      listMetadata: true,
+      metadataBytesMax: 8 * 1024,
+      conditionalGet: true,
+      conditionalDelete: true,
+      ...options.capabilities,
+    };
+  }
+
+  async get(key: string, options: GetOptions = {}) {
+    throwIfAborted(options.signal);
+    const found = this.#objects.get(key);
+    const serverTime = this.#clock.now();
+    if (!found) return { outcome: 'absent', serverTime } as const;
+    if (options.ifGenerationNot === found.meta.generation)
+      return { outcome: 'unchanged', serverTime } as const;
+    const body = options.range
+      ? found.body.slice(options.range.start, options.range.end)
+      : found.body.slice();
+    return { outcome: 'found', meta: found.meta, body, serverTime } as const;
+  }
+
+  async head(key: string) {
+    return this.#objects.get(key)?.meta ?? null;
+  }
+
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutOutcome> {
+    throwIfAborted(options.signal);
+    const found = this.#objects.get(key);
+    const { ifGeneration } = options;
+    if (
+      ifGeneration === ABSENT
+        ? found !== undefined
+        : ifGeneration !== undefined && found?.meta.generation !== ifGeneration
+    ) {
+      return { outcome: 'conflict' };
+    }
+    const meta: ObjectMeta = {
+      key,
+      generation: String(++this.#generation),
+      sizeBytes: body.length,
+      crc32c: crc32c(body),
+      createdAt: this.#clock.now(),
+      metadata: { ...options.metadata },
+    };
+    if (!found) this.#unsorted.push(key);
+    this.#objects.set(key, { meta, body: body.slice() });
+    return { outcome: 'written', meta };
+  }
+
+  async delete(key: string, options: DeleteOptions) {
+    throwIfAborted(options.signal);
+    const found = this.#objects.get(key);
+    if (!found) return { outcome: 'absent' } as const;
+    if (found.meta.generation !== options.ifGeneration) return { outcome: 'conflict' } as const;
+    this.#objects.delete(key);
+    return { outcome: 'deleted' } as const;
+  }
+
+  async list(options: ListOptions): Promise<ListPage> {
+    throwIfAborted(options.signal);
+    const keys = this.#sortedKeys();
+    const { prefix, delimiter, end } = options;
+    const pageMax = Math.min(options.limit ?? LIST_PAGE_MAX, LIST_PAGE_MAX);
+    const from = [prefix, options.start ?? '', options.pageToken ?? ''].reduce((a, b) => (a > b ? a : b));
+    const items: ObjectMeta[] = [];
+    const prefixes: string[] = [];
+    let next: string | null = null;
+    for (let i = lowerBound(keys, from); i < keys.length; i++) {
+      const key = keys[i]!;
+      if (!key.startsWith(prefix) || (end !== undefined && key >= end)) break;
+      const cut = delimiter === undefined ? -1 : key.indexOf(delimiter, prefix.length);
+      const group = cut < 0 ? null : key.slice(0, cut + 1);
+      if (group !== null && group === prefixes.at(-1)) continue;
+      const found = this.#objects.get(key);
+      if (!found) continue;
+      if (items.length + prefixes.length === pageMax) {
+        next = key;
+        break;
+      }
+      if (group !== null) prefixes.push(group);
+      else items.push(this.capabilities.listMetadata ? found.meta : { ...found.meta, metadata: {} });
+    }
+    return { items, prefixes, next, serverTime: this.#clock.now() };
+  }
+
+  async close() {}
+
+  /** Keys sorted; deleted ones may linger until the next merge. */
+  #sortedKeys(): string[] {
+    if (this.#unsorted.length > 0 || this.#keys.length > 2 * this.#objects.size + 64) {
+      this.#keys = [...this.#objects.keys()].sort(compareKeys);
+      this.#unsorted = [];
+    }
+    return this.#keys;
+  }
+}
+
+/** UTF-8 byte order; keys of runfold are ASCII, where it equals code unit order. */
+export function compareKeys(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function lowerBound(keys: readonly string[], from: string): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const mid = (low + high) >>> 1;
+    if (keys[mid]! < from) low = mid + 1;
+    else high = mid;
+  }
+  return low;
+}
