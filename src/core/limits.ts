@@ -44,6 +44,8 @@ export const defaultLimits = {
   /** Unreferenced objects younger than this are never touched. */
   orphanAgeMs: 24 * 3_600_000,
   intentTtlMs: 24 * 3_600_000,
+  /** A canonical write takes effect within this long of its intent, or was given up by its writer. */
+  lateWriteMaxMs: 300_000,
   tombstoneTtlMs: 7 * 24 * 3_600_000,
   /** How long one process trusts that its dirty marker stands. */
   markerCacheMs: 60_000,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { CorruptError, FormatError } from '../core/errors.ts';
+import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
 
 /** Version of the canonical object's format. */
 export const RUN_FORMAT = 1;
@@ -72,13 +72,33 @@ export const payloadSchema = z.looseObject({
 });
 export type Payload = z.infer<typeof payloadSchema>;
 
-/**
- * What importing events of other producers has established, kept so that merging is the same in every order.
- * Each dataset carries the time of the event that named it first.
- */
 const seenDatasetSchema = datasetSchema.extend({ at: time, index: count });
+
+/** A value and the time of the event that said so. */
+function said<T extends z.ZodType>(value: T) {
+  return z.object({ at: time, value }).nullable();
+}
+
+/**
+ * What events of other producers (OpenLineage) have established about a run: the state that runs/observe.ts merges
+ * so that every order and every repeat of the events ends the same. Datasets carry the time of, and the position in,
+ * the first event that named them.
+ */
 export const observedSchema = z.looseObject({
-  terminal_at: nullableTime,
+  /** The status that the events gave the run; null: its lifecycle belongs to workers, events only add to it. */
+  status: z.enum(RUN_STATUSES).nullable(),
+  first_at: nullableTime,
+  last_at: nullableTime,
+  started_at: nullableTime,
+  terminal: said(z.enum(RUN_STATUSES)),
+  kind: said(z.string()),
+  reference_id: said(z.string()),
+  source_type: said(z.string()),
+  code_version: said(z.string()),
+  error: said(runErrorSchema),
+  rows: said(count),
+  bytes: said(count),
+  version: said(z.string()),
   inputs: z.array(seenDatasetSchema),
   outputs: z.array(seenDatasetSchema),
 });
@@ -113,30 +133,21 @@ export const runSchema = z.looseObject({
   code_version: z.string().nullable(),
   /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
   fingerprint: z.string(),
+  /**
+   * The last revision whose record had to be in the log before it was acknowledged, and its `updated_at`. Later
+   * revisions are heartbeats only: they reach the log at most once per heartbeatIndexInterval.
+   */
+  indexed_revision: z.number().int().positive(),
+  indexed_at: time,
   observed: observedSchema.nullable(),
 });
 export type Run = z.infer<typeof runSchema>;
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder('utf-8', { fatal: true });
-
 export function encodeRun(run: Run): Uint8Array {
-  return encoder.encode(JSON.stringify(run));
+  return encodeStored(run);
 }
 
 /** Throws CorruptError or FormatError, naming the key. */
 export function decodeRun(key: string, body: Uint8Array): Run {
-  let json: unknown;
-  try {
-    json = JSON.parse(decoder.decode(body));
-  } catch (cause) {
-    throw new CorruptError(key, 'it is not JSON', { cause });
-  }
-  const format = (json as { format?: unknown } | null)?.format;
-  if (typeof format === 'number' && format > RUN_FORMAT) {
-    throw new FormatError(key, `the run has format ${format}; this runfold reads up to ${RUN_FORMAT}`);
-  }
-  const parsed = runSchema.safeParse(json);
-  if (!parsed.success) throw new CorruptError(key, z.prettifyError(parsed.error));
-  return parsed.data;
+  return checkStored(key, runSchema, parseStored(key, 'run', RUN_FORMAT, body));
 }

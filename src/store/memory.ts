@@ -98,7 +98,7 @@ export class MemoryStore implements ObjectStore {
     const keys = this.#sortedKeys();
     const { prefix, delimiter, end } = options;
     const pageMax = Math.min(options.limit ?? LIST_PAGE_MAX, LIST_PAGE_MAX);
-    const from = [prefix, options.start ?? '', options.pageToken ?? ''].reduce((a, b) => (a > b ? a : b));
+    const from = [prefix, options.start ?? '', options.pageToken ?? ''].sort(compareKeys).at(-1)!;
     const items: ObjectMeta[] = [];
     const prefixes: string[] = [];
     let next: string | null = null;

@@ -1,0 +1,115 @@
+import { mapParallel } from '../src/core/concurrency.ts';
+import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
+import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey } from '../src/store/keys.ts';
+import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { type Compacted, compactOrg } from './compact.ts';
+import type { CompactorContext } from './context.ts';
+
+export type PassResult = Compacted | { org_id: string; outcome: 'failed'; code: string; message: string };
+
+export interface PassOptions {
+  /** Which orgs: these, those with a dirty marker (the default), or every org there is. */
+  orgs?: readonly string[] | 'dirty' | 'all' | undefined;
+  /** Orgs at a time. */
+  parallel?: number | undefined;
+  onStart?: ((orgs: number) => void) | undefined;
+  onOrg?: ((result: PassResult) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Compacts many orgs. One broken org never stops the pass: it comes back as `failed`. A dirty marker is removed
+ * once its org is settled and no writer can still rely on it.
+ */
+export async function compactPass(
+  context: CompactorContext,
+  options: PassOptions = {},
+): Promise<PassResult[]> {
+  const { signal } = options;
+  const markers = await listMarkers(context.store, signal);
+  const orgs = await orgsOf(context.store, options.orgs ?? 'dirty', markers.byOrg, signal);
+  options.onStart?.(orgs.length);
+  return mapParallel(
+    orgs,
+    options.parallel ?? 4,
+    async (orgId, stop) => {
+      const result = await compactSafely(context, orgId, stop);
+      const marker = markers.byOrg.get(orgId);
+      if (marker !== undefined && result.outcome !== 'failed' && result.settled) {
+        await removeMarker(context, marker, markers.listedAt);
+      }
+      options.onOrg?.(result);
+      return result;
+    },
+    signal,
+  );
+}
+
+async function compactSafely(
+  context: CompactorContext,
+  orgId: string,
+  signal: AbortSignal,
+): Promise<PassResult> {
+  try {
+    return await compactOrg(context, orgId, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const code = isRunfoldError(error) ? error.code : 'INTERNAL';
+    return { org_id: orgId, outcome: 'failed', code, message: errorMessage(error) };
+  }
+}
+
+/**
+ * A writer trusts its own marker for `markerCacheMs`. One that nobody renewed for twice as long is trusted by
+ * nobody; one that was renewed since the listing has another generation and stays.
+ */
+async function removeMarker(
+  { store, limits }: CompactorContext,
+  marker: ObjectMeta,
+  listedAt: number,
+): Promise<void> {
+  if (listedAt - marker.createdAt < 2 * limits.markerCacheMs) return;
+  await store.delete(marker.key, { ifGeneration: marker.generation }).catch(() => undefined);
+}
+
+async function listMarkers(store: ObjectStore, signal: AbortSignal | undefined) {
+  const byOrg = new Map<string, ObjectMeta>();
+  let listedAt = Number.POSITIVE_INFINITY;
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: DIRTY_PREFIX, pageToken, signal });
+    listedAt = Math.min(listedAt, page.serverTime);
+    for (const item of page.items) {
+      const orgId = orgOfDirtyKey(item.key);
+      if (orgId !== null) byOrg.set(orgId, item);
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return { byOrg, listedAt };
+}
+
+async function orgsOf(
+  store: ObjectStore,
+  which: NonNullable<PassOptions['orgs']>,
+  dirty: ReadonlyMap<string, ObjectMeta>,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  if (which === 'dirty') return [...dirty.keys()].sort();
+  if (which !== 'all') return [...which];
+  return listOrgs(store, signal);
+}
+
+/** Every org that has anything under `catalog/orgs/`: one LIST per 1000 orgs. */
+export async function listOrgs(store: ObjectStore, signal?: AbortSignal): Promise<string[]> {
+  const orgs: string[] = [];
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: ORGS_PREFIX, delimiter: '/', pageToken, signal });
+    for (const prefix of page.prefixes) {
+      const orgId = orgOfKey(prefix);
+      if (orgId !== null) orgs.push(orgId);
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return orgs;
+}

@@ -1,0 +1,190 @@
+import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
+import { believe } from '../src/catalog/load.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
+import { entryTime, listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
+import { decodeGarbage, type GarbageList } from '../src/manifest/garbage.ts';
+import type { LookedAt, Quarantined } from '../src/manifest/manifest.ts';
+import { type CurrentManifest, readManifest } from '../src/manifest/manifest-store.ts';
+import { readPart } from '../src/snapshot/parts.ts';
+import { Rows } from '../src/snapshot/rows.ts';
+import { garbageKey, garbagePrefix, nameOfKey } from '../src/store/keys.ts';
+import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import type { CompactorContext } from './context.ts';
+
+/** A garbage list of a committed version that is still there. */
+export interface WaitingGarbage {
+  meta: ObjectMeta;
+  kind: GarbageList['kind'];
+  /** Server time from which its grace counts. */
+  committedAt: number;
+  /** Read only where needed; see `garbageList`. */
+  list: GarbageList | null;
+}
+
+/** An org as a compactor found it. */
+export interface Found {
+  orgId: string;
+  current: CurrentManifest;
+  /** Server time; every entry acknowledged before it was listed. */
+  listedAt: number;
+  /** Entries that the current version has not folded, without those in quarantine. */
+  unfolded: readonly ObjectMeta[];
+  garbage: readonly WaitingGarbage[];
+}
+
+/** One round: GET manifest, LIST log, LIST garbage; and one GET per entry list that waits out its grace. */
+export async function find(context: CompactorContext, orgId: string, signal?: AbortSignal): Promise<Found> {
+  const { store, limits } = context;
+  const [read, log, lists] = await Promise.all([
+    readManifest(store, orgId, { signal }),
+    listLog(store, orgId, { signal }),
+    listAll(store, garbagePrefix(orgId), signal),
+  ]);
+  const current = read as CurrentManifest;
+  const garbage = waitingGarbage(current, lists);
+  await mapParallel(
+    garbage.filter(({ kind }) => kind === 'entries'),
+    limits.parallelMax,
+    async (waiting, stop) => {
+      waiting.list = await garbageList(store, orgId, waiting, stop);
+    },
+    signal,
+  );
+  const passedOver = new Set(current.manifest?.quarantine.map(({ key }) => key));
+  for (const { list } of garbage) for (const { key } of list?.objects ?? []) passedOver.add(key);
+  const unfolded = log.items.filter(({ key }) => !passedOver.has(key));
+  return { orgId, current, listedAt: log.listedAt, unfolded, garbage };
+}
+
+async function listAll(
+  store: ObjectStore,
+  prefix: string,
+  signal: AbortSignal | undefined,
+): Promise<ObjectMeta[]> {
+  const items: ObjectMeta[] = [];
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix, pageToken, signal });
+    items.push(...page.items);
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return items;
+}
+
+/** Lists that the current manifest names: only those were part of a commit. */
+function waitingGarbage(
+  { manifest, committedAt }: CurrentManifest,
+  lists: readonly ObjectMeta[],
+): WaitingGarbage[] {
+  if (manifest === null) return [];
+  const metas = new Map(lists.map((meta) => [nameOfKey(meta.key), meta]));
+  return manifest.garbage.flatMap(({ name, kind, version, committed_at }) => {
+    const meta = metas.get(name);
+    const since = committed_at ?? (version === manifest.version ? committedAt : null);
+    return meta === undefined || since === null ? [] : [{ meta, kind, committedAt: since, list: null }];
+  });
+}
+
+export async function garbageList(
+  store: ObjectStore,
+  orgId: string,
+  waiting: WaitingGarbage,
+  signal?: AbortSignal,
+): Promise<GarbageList | null> {
+  if (waiting.list !== null) return waiting.list;
+  const key = garbageKey(orgId, nameOfKey(waiting.meta.key));
+  const got = await store.get(key, { signal });
+  return got.outcome === 'found' ? decodeGarbage(key, orgId, got.body) : null;
+}
+
+/** What to fold, and what has to wait. */
+export interface Plan {
+  base: Rows;
+  overlay: Overlay;
+  records: number;
+  /** Entries whose every record is in `overlay` for good. */
+  consumed: readonly ObjectMeta[];
+  /** Name time of the oldest entry that stays in the log, ms. */
+  oldestKept: number | null;
+  intents: LookedAt[];
+  quarantined: Quarantined[];
+}
+
+/**
+ * Reads what `found` names, resolves intents against the canonical runs and decides entry by entry. Requests: one
+ * GET for a head that is not inline, one per entry that did not travel in the listing, one per open intent.
+ * `null`: objects are gone, so another compactor was quicker.
+ */
+export async function plan(
+  context: CompactorContext,
+  found: Found,
+  signal?: AbortSignal,
+): Promise<Plan | null> {
+  const { store, limits } = context;
+  const { orgId, listedAt } = found;
+  const { manifest } = found.current;
+  const head = manifest?.parts.find((part) => part.level === 0);
+  const [base, entries] = await Promise.all([
+    head === undefined ? Rows.empty(orgId) : readPart(store, orgId, head, { signal }),
+    readEntries(store, orgId, found.unfolded, { parallel: limits.parallelMax, signal }),
+  ]);
+  if (base === null || entries.some((read) => 'gone' in read)) return null;
+
+  const overlay = new Overlay();
+  for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? []) {
+    overlay.apply({ kind: 'delete', run_id, revision, deleted_at });
+  }
+  let records = 0;
+  const quarantined: Quarantined[] = [];
+  for (const read of entries) {
+    if ('problem' in read) {
+      quarantined.push({ key: read.item.key, reason: read.problem.message, since: listedAt });
+    } else if ('entry' in read) {
+      overlay.applyAll(read.entry.records);
+      records += read.entry.records.length;
+    }
+  }
+  await believe(context.runs, orgId, pendingIntents(base, overlay), overlay, limits.parallelMax, signal);
+  const waiting = waitingIntents(context, entries, base, overlay, listedAt);
+  const readable = entries.filter((read) => 'entry' in read);
+  const kept = readable.filter((read) => waiting.keys.has(read.item.key));
+  return {
+    base,
+    overlay,
+    records,
+    consumed: readable.filter((read) => !waiting.keys.has(read.item.key)).map((read) => read.item),
+    oldestKept: kept.length === 0 ? null : Math.min(...kept.map((read) => entryTime(read.item.key)!)),
+    intents: waiting.intents,
+    quarantined,
+  };
+}
+
+/**
+ * Entries with an intent that the canonical run has neither confirmed nor overtaken stay in the log until
+ * `intentTtl`. Once no write that belongs to the intent can land any more, readers are told not to ask again.
+ */
+function waitingIntents(
+  context: CompactorContext,
+  entries: readonly ReadEntry[],
+  base: Rows,
+  overlay: Overlay,
+  listedAt: number,
+) {
+  const { lateWriteMaxMs, intentTtlMs } = context.limits;
+  const open = new Map(pendingIntents(base, overlay).map(({ row }) => [row.run_id, row.revision]));
+  const keys = new Set<string>();
+  const intents = new Map<string, LookedAt>();
+  for (const read of entries) {
+    if (!('entry' in read)) continue;
+    const ageMs = listedAt - entryTime(read.item.key)!;
+    if (ageMs > intentTtlMs) continue;
+    for (const record of read.entry.records) {
+      if (record.kind !== 'intent' || (open.get(record.row.run_id) ?? 0) < record.row.revision) continue;
+      keys.add(read.item.key);
+      const { run_id, revision } = record.row;
+      if (ageMs > lateWriteMaxMs) intents.set(run_id, { run_id, revision, looked_at: listedAt });
+      else intents.delete(run_id);
+    }
+  }
+  return { keys, intents: [...intents.values()] };
+}

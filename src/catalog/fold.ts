@@ -1,0 +1,150 @@
+import { StateHash } from '../manifest/state-hash.ts';
+import { projectionHash } from '../runs/projection.ts';
+import {
+  type DeleteRecord,
+  type IntentRecord,
+  type LogRecord,
+  type PutRecord,
+  revisionOf,
+  runIdOf,
+} from '../runs/record.ts';
+import { type Rows, RowsBuilder } from '../snapshot/rows.ts';
+
+/** A record that states what is; an intent only states what somebody is about to do. */
+export type Fact = PutRecord | DeleteRecord;
+
+/**
+ * What a set of records says: for each run the greatest fact, and beside it the greatest intent. Applying records
+ * is commutative, associative and idempotent (law 1): late, repeated and reordered records do no harm.
+ */
+export class Overlay {
+  readonly facts = new Map<string, Fact>();
+  readonly intents = new Map<string, IntentRecord>();
+  /** Records that met another of the same revision with different bytes. A measure, not part of the state. */
+  ties = 0;
+
+  apply(record: LogRecord): void {
+    const runId = runIdOf(record);
+    if (record.kind === 'intent') {
+      const known = this.intents.get(runId);
+      if (known === undefined || compareRecords(record, known) > 0) this.intents.set(runId, record);
+      return;
+    }
+    const known = this.facts.get(runId);
+    const order = known === undefined ? 1 : compareRecords(record, known);
+    if (order > 0) this.facts.set(runId, record);
+    if (known !== undefined && order !== 0 && revisionOf(known) === revisionOf(record)) this.ties++;
+  }
+
+  applyAll(records: Iterable<LogRecord>): this {
+    for (const record of records) this.apply(record);
+    return this;
+  }
+
+  copy(): Overlay {
+    const copy = new Overlay();
+    for (const [runId, fact] of this.facts) copy.facts.set(runId, fact);
+    for (const [runId, intent] of this.intents) copy.intents.set(runId, intent);
+    copy.ties = this.ties;
+    return copy;
+  }
+
+  get size(): number {
+    return this.facts.size + this.intents.size;
+  }
+}
+
+/** A total order on records of one run: revision; then delete over put; then projection version; then content. */
+export function compareRecords(a: LogRecord, b: LogRecord): number {
+  if (a === b) return 0;
+  const byRevision = revisionOf(a) - revisionOf(b);
+  if (byRevision !== 0) return byRevision;
+  if (a.kind === 'delete' || b.kind === 'delete') {
+    if (a.kind === 'delete' && b.kind === 'delete') return a.deleted_at - b.deleted_at;
+    return a.kind === 'delete' ? 1 : -1;
+  }
+  const byVersion = a.row.projection_version - b.row.projection_version;
+  if (byVersion !== 0) return byVersion;
+  const [hashA, hashB] = [projectionHash(a.row), projectionHash(b.row)];
+  return hashA < hashB ? -1 : hashA > hashB ? 1 : 0;
+}
+
+/** Intents whose revision nothing in `base` or `overlay` has reached: the canonical run decides about them. */
+export function pendingIntents(base: Rows, overlay: Overlay): IntentRecord[] {
+  const pending: IntentRecord[] = [];
+  for (const [runId, intent] of overlay.intents) {
+    const fact = overlay.facts.get(runId);
+    const at = base.indexOf(runId);
+    const known = Math.max(fact === undefined ? 0 : revisionOf(fact), at < 0 ? 0 : base.revision(at));
+    if (intent.row.revision > known) pending.push(intent);
+  }
+  return pending;
+}
+
+/** Whether `record` says more than row `at` of `base` does. */
+function outranks(record: Fact, base: Rows, at: number): boolean {
+  const revision = revisionOf(record);
+  if (revision !== base.revision(at)) return revision > base.revision(at);
+  return compareRecords(record, { kind: 'put', row: base.get(at) }) > 0;
+}
+
+/** The rows of `base` that facts replace or remove, and the facts that hold against it. */
+export interface Merge {
+  /** 1 for each row of `base` that no longer stands. */
+  readonly replaced: Uint8Array;
+  readonly replacedCount: number;
+  readonly puts: readonly PutRecord[];
+  readonly deletes: readonly DeleteRecord[];
+}
+
+export function merge(base: Rows, overlay: Overlay): Merge {
+  const replaced = new Uint8Array(base.length);
+  let replacedCount = 0;
+  const puts: PutRecord[] = [];
+  const deletes: DeleteRecord[] = [];
+  for (const [runId, fact] of overlay.facts) {
+    const at = base.indexOf(runId);
+    if (at >= 0 && !outranks(fact, base, at)) continue;
+    if (at >= 0) {
+      replaced[at] = 1;
+      replacedCount++;
+    }
+    if (fact.kind === 'delete') deletes.push(fact);
+    else puts.push(fact);
+  }
+  return { replaced, replacedCount, puts, deletes };
+}
+
+export interface Folded {
+  rows: Rows;
+  /** state(rows) = state(base) ⊕ added ⊖ removed, each over (run id, revision). */
+  added: StateHash;
+  removed: StateHash;
+  deletes: readonly DeleteRecord[];
+  changed: boolean;
+}
+
+/** The new head: rows of `base` that still stand, then the new ones. Pure. */
+export function fold(base: Rows, overlay: Overlay): Folded {
+  const { replaced, replacedCount, puts, deletes } = merge(base, overlay);
+  const added = StateHash.empty();
+  const removed = StateHash.empty();
+  const builder = new RowsBuilder(base.orgId, base.length - replacedCount + puts.length);
+  const standing = new Uint32Array(base.length - replacedCount);
+  for (let i = 0, n = 0; i < base.length; i++) {
+    if (replaced[i] === 0) standing[n++] = i;
+    else removed.add(base.runId(i), base.revision(i));
+  }
+  builder.gather(base, standing);
+  for (const { row } of puts) {
+    builder.add(row);
+    added.add(row.run_id, row.revision);
+  }
+  return { rows: builder.build(), added, removed, deletes, changed: replacedCount > 0 || puts.length > 0 };
+}
+
+export function stateHashOf(rows: Rows): StateHash {
+  const state = StateHash.empty();
+  for (let i = 0; i < rows.length; i++) state.add(rows.runId(i), rows.revision(i));
+  return state;
+}

@@ -1,0 +1,120 @@
+import { z } from 'zod';
+import { CorruptError, FormatError } from '../core/errors.ts';
+import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
+
+export const MANIFEST_FORMAT = 1;
+
+const time = z.number().int().nonnegative();
+const count = z.number().int().nonnegative();
+const stateHash = z.string().regex(/^[0-9a-f]{32}$/);
+
+/** One immutable Parquet file of rows. */
+export const partSchema = z.looseObject({
+  /** uuidv7: the object is `snapshots/<name>.parquet`, unless `inline` holds it. */
+  name: z.string(),
+  level: count,
+  rows: count,
+  size_bytes: count,
+  crc32c: count,
+  /** Of the part's object; null when it is inline. */
+  generation: z.string().nullable(),
+  state_hash: stateHash,
+  created_at_min: time.nullable(),
+  created_at_max: time.nullable(),
+  /** The file itself, base64: a small head needs no object and no second round. */
+  inline: z.string().nullable(),
+});
+export type Part = z.infer<typeof partSchema>;
+
+/** A garbage list that some committed version wrote and nobody has finished collecting. */
+export const garbageRefSchema = z.looseObject({
+  name: z.string(),
+  kind: z.enum(['entries', 'parts']),
+  objects: count,
+  /** The version whose commit made the objects unneeded, and the server time of that commit once it is known. */
+  version: count,
+  committed_at: time.nullable(),
+});
+export type GarbageRef = z.infer<typeof garbageRefSchema>;
+
+export const quarantinedSchema = z.looseObject({ key: z.string(), reason: z.string(), since: time });
+export type Quarantined = z.infer<typeof quarantinedSchema>;
+
+/** An intent that a compactor looked into and found unconfirmed; readers need not ask again. */
+export const lookedAtSchema = z.looseObject({ run_id: z.string(), revision: count, looked_at: time });
+export type LookedAt = z.infer<typeof lookedAtSchema>;
+
+export const tombstoneSchema = z.looseObject({ run_id: z.string(), revision: count, deleted_at: time });
+export type Tombstone = z.infer<typeof tombstoneSchema>;
+
+export const manifestSchema = z.looseObject({
+  format: z.literal(MANIFEST_FORMAT),
+  org_id: z.string(),
+  version: z.number().int().positive(),
+  /** Unique to one attempt of one compactor: settles a commit whose answer was lost. */
+  write_id: z.string(),
+  /** Features that a reader (writer) must know to use (replace) this manifest. */
+  reader_features: z.array(z.string()),
+  writer_features: z.array(z.string()),
+  created_at: time,
+  /** Every acknowledged entry named before this server time is folded. */
+  covers_until: time,
+  parts: z.array(partSchema),
+  rows: count,
+  active: count,
+  state_hash: stateHash,
+  /** What this version did to the previous one: state_hash = previous ⊕ added ⊖ removed. */
+  fold: z.looseObject({
+    entries: count,
+    records: count,
+    ties: count,
+    added_hash: stateHash,
+    removed_hash: stateHash,
+  }),
+  /** Sums over all versions. */
+  totals: z.looseObject({ entries: count, records: count, ties: count, rows_written: count }),
+  intents: z.array(lookedAtSchema),
+  tombstones: z.array(tombstoneSchema),
+  quarantine: z.array(quarantinedSchema),
+  garbage: z.array(garbageRefSchema),
+});
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/** Features this runfold understands. A manifest that asks for another is refused, never half read. */
+const READER_FEATURES: readonly string[] = [];
+const WRITER_FEATURES: readonly string[] = [];
+
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  return encodeStored(manifest);
+}
+
+/** Throws CorruptError or FormatError, naming the key. */
+export function decodeManifest(key: string, orgId: string, body: Uint8Array): Manifest {
+  const json = parseStored(key, 'manifest', MANIFEST_FORMAT, body);
+  refuseUnknown(
+    key,
+    'reader',
+    (json as { reader_features?: unknown } | null)?.reader_features,
+    READER_FEATURES,
+  );
+  const manifest = checkStored(key, manifestSchema, json);
+  if (manifest.org_id !== orgId) throw new CorruptError(key, 'it belongs to another org');
+  return manifest;
+}
+
+/** A compactor calls this before it replaces a manifest. */
+export function checkWritable(key: string, manifest: Manifest): void {
+  refuseUnknown(key, 'writer', manifest.writer_features, WRITER_FEATURES);
+}
+
+function refuseUnknown(
+  key: string,
+  who: 'reader' | 'writer',
+  features: unknown,
+  known: readonly string[],
+): void {
+  if (!Array.isArray(features)) return;
+  const unknown = features.filter((f) => !known.includes(String(f)));
+  if (unknown.length > 0)
+    throw new FormatError(key, `the manifest needs the ${who} features ${unknown.join(', ')}`);
+}

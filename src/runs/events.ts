@@ -1,0 +1,54 @@
+import type { Dataset, Payload, RunError, RunResult } from './run.ts';
+
+/** What a creator asks for. Missing fields take their neutral value. */
+export interface NewRun {
+  run_id: string;
+  kind?: string;
+  reference_id?: string | null;
+  queue?: string | null;
+  payload?: Partial<Payload>;
+  inputs?: readonly Dataset[];
+  outputs?: readonly Dataset[];
+  code_version?: string | null;
+  heartbeat_timeout_ms?: number | null;
+  run_timeout_ms?: number | null;
+}
+
+/** What a worker reports at the end of a run or task. */
+export interface Ending {
+  inputs?: readonly Dataset[];
+  outputs?: readonly Dataset[];
+  result?: Partial<RunResult> | null;
+}
+
+/**
+ * Everything that can happen to a run. Events from a worker carry the attempt they belong to, so that a stale
+ * worker's word changes nothing; events from people and schedulers need none, except `retry`, where it makes
+ * the repeat of a retry recognisable.
+ */
+export type RunEvent =
+  | { type: 'create'; orgId: string; input: NewRun; fingerprint: string }
+  | { type: 'started'; attempt: number; code_version?: string | null }
+  | { type: 'heartbeat'; attempt: number; indexIntervalMs: number }
+  | ({ type: 'succeeded'; attempt: number } & Ending)
+  | ({ type: 'failed'; attempt: number; error: RunError } & Ending)
+  /** The worker acknowledges a cancel, or gave up on its own. */
+  | { type: 'cancelled'; attempt: number; error?: RunError | null }
+  /** Asks for a cancel; a run that nobody works on yet is cancelled at once. */
+  | { type: 'cancel' }
+  | { type: 'force_cancel' }
+  | { type: 'force_fail'; error: RunError }
+  /** Refused unless the canonical run itself is past one of its time-outs. */
+  | { type: 'time_out' }
+  /** `attempt` is the one that ended; the run gets the next. */
+  | { type: 'retry'; attempt: number }
+  | { type: 'task'; attempt: number; task: TaskEvent };
+
+export type TaskEvent =
+  | { type: 'queued'; key: string }
+  | { type: 'started'; key: string; attempt: number }
+  | { type: 'heartbeat'; key: string; attempt: number; indexIntervalMs: number }
+  | { type: 'succeeded'; key: string; attempt: number; outputs?: readonly Dataset[] }
+  | { type: 'failed'; key: string; attempt: number; error: RunError }
+  | { type: 'cancelled'; key: string; attempt: number }
+  | { type: 'retry'; key: string; attempt: number };

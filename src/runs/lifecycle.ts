@@ -1,0 +1,322 @@
+import { LifecycleError } from '../core/errors.ts';
+import type { Ending, NewRun, RunEvent } from './events.ts';
+import { RUN_FORMAT, type Run, type RunResult, type RunStatus } from './run.ts';
+import { taskTransition } from './tasks.ts';
+import { beat, changed, refused, same, type Transition, unionDatasets } from './transition.ts';
+
+type EventType = RunEvent['type'];
+type EventOf<E extends EventType> = Extract<RunEvent, { type: E }>;
+type Cell<E extends EventType> = (run: Run, event: EventOf<E>, now: number) => Transition;
+type Row = { readonly [E in EventType]: Cell<E> };
+
+/**
+ * What may happen to a run: every status, every event. A missing cell does not compile.
+ * `now` is server-calibrated time, ms.
+ */
+const TABLE: { readonly [S in RunStatus]: Row } = {
+  QUEUED: {
+    create: repeatedCreate,
+    started: attempt(start),
+    heartbeat: attempt(notStarted),
+    succeeded: attempt(succeed),
+    failed: attempt(fail),
+    cancelled: attempt(acknowledgeCancel),
+    cancel: cancelNow,
+    force_cancel: cancelNow,
+    force_fail: forceFail,
+    time_out: timeOut,
+    retry: attempt(notTerminal),
+    task: attempt(notStarted),
+  },
+  RUNNING: {
+    create: repeatedCreate,
+    started: attempt(same),
+    heartbeat: attempt(heartbeat),
+    succeeded: attempt(succeed),
+    failed: attempt(fail),
+    cancelled: attempt(acknowledgeCancel),
+    cancel: requestCancel,
+    force_cancel: cancelNow,
+    force_fail: forceFail,
+    time_out: timeOut,
+    retry: attempt(notTerminal),
+    task: attempt(workOnTask),
+  },
+  CANCELLING: {
+    create: repeatedCreate,
+    started: attempt(same),
+    heartbeat: attempt(heartbeat),
+    // The work was done before the cancel reached it: the truth is what happened, not what was asked for.
+    succeeded: attempt(succeed),
+    failed: attempt(fail),
+    cancelled: attempt(acknowledgeCancel),
+    cancel: same,
+    force_cancel: cancelNow,
+    force_fail: forceFail,
+    time_out: timeOut,
+    retry: attempt(notTerminal),
+    task: attempt(workOnTask),
+  },
+  SUCCEEDED: {
+    create: repeatedCreate,
+    started: attempt(ended),
+    heartbeat: attempt(ended),
+    succeeded: attempt(same),
+    failed: attempt(ended),
+    cancelled: attempt(ended),
+    cancel: ended,
+    force_cancel: ended,
+    force_fail: ended,
+    time_out: ended,
+    retry: attempt(ended),
+    task: attempt(taskAfterEnd),
+  },
+  FAILED: {
+    create: repeatedCreate,
+    started: attempt(ended),
+    heartbeat: attempt(ended),
+    succeeded: attempt(ended),
+    failed: attempt(same),
+    cancelled: attempt(ended),
+    cancel: ended,
+    force_cancel: ended,
+    force_fail: same,
+    time_out: ended,
+    retry: attempt(retryRun),
+    task: attempt(taskAfterEnd),
+  },
+  CANCELLED: {
+    create: repeatedCreate,
+    started: attempt(ended),
+    heartbeat: attempt(ended),
+    succeeded: attempt(ended),
+    failed: attempt(ended),
+    cancelled: attempt(same),
+    cancel: same,
+    force_cancel: same,
+    force_fail: ended,
+    time_out: ended,
+    retry: attempt(retryRun),
+    task: attempt(taskAfterEnd),
+  },
+  TIMED_OUT: {
+    create: repeatedCreate,
+    started: attempt(ended),
+    heartbeat: attempt(ended),
+    succeeded: attempt(ended),
+    failed: attempt(ended),
+    cancelled: attempt(ended),
+    cancel: ended,
+    force_cancel: ended,
+    force_fail: ended,
+    time_out: same,
+    retry: attempt(retryRun),
+    task: attempt(taskAfterEnd),
+  },
+};
+
+/** Pure: the whole lifecycle of a run goes through here. `run` is null where no canonical run exists. */
+export function transition(run: Run | null, event: RunEvent, now: number): Transition {
+  if (run === null) {
+    if (event.type === 'create') return { outcome: 'changed', run: newRun(event, now) };
+    return refused('RUN_NOT_FOUND', 'There is no such run in this org.', 'Create the run first.');
+  }
+  // The table pairs each event type with its own cell; TypeScript cannot follow the pairing through an index.
+  const cell = TABLE[run.status][event.type] as Cell<EventType>;
+  return cell(run, event, now);
+}
+
+/** A refusal as the typed error that callers see. */
+export function lifecycleError(
+  refusal: Extract<Transition, { outcome: 'refused' }>,
+  orgId: string,
+  runId: string,
+  run: Run | null,
+): LifecycleError {
+  return new LifecycleError(refusal.code, refusal.message, {
+    hint: refusal.hint,
+    details: { org_id: orgId, run_id: runId, status: run?.status, attempt: run?.attempt },
+  });
+}
+
+/** Whether the canonical run is past its heartbeat or run time-out. */
+export function expired(run: Run, now: number): 'heartbeat' | 'run' | null {
+  const beganAt = run.started_at ?? run.created_at;
+  if (run.run_timeout_ms !== null && now - beganAt > run.run_timeout_ms) return 'run';
+  if (run.heartbeat_timeout_ms === null || run.status === 'QUEUED') return null;
+  return now - Math.max(beganAt, run.heartbeat_at ?? 0) > run.heartbeat_timeout_ms ? 'heartbeat' : null;
+}
+
+/** Guards an event that belongs to one attempt: another attempt's word changes nothing. */
+function attempt<E extends EventType>(cell: Cell<E>): Cell<E> {
+  return (run, event, now) => {
+    const given = (event as { attempt: number }).attempt;
+    if (event.type === 'retry' && given === run.attempt - 1) return same(run);
+    if (given === run.attempt) return cell(run, event, now);
+    const which = given < run.attempt ? 'over' : 'unknown';
+    return refused(
+      'ATTEMPT_STALE',
+      `Attempt ${given} is ${which}; the run is at attempt ${run.attempt}.`,
+      'Stop working on this attempt.',
+    );
+  };
+}
+
+function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): Run {
+  return {
+    format: RUN_FORMAT,
+    run_id: input.run_id,
+    org_id: orgId,
+    kind: input.kind ?? 'job',
+    reference_id: input.reference_id ?? null,
+    queue: input.queue ?? null,
+    status: 'QUEUED',
+    attempt: 1,
+    revision: 1,
+    created_at: now,
+    updated_at: now,
+    started_at: null,
+    finished_at: null,
+    heartbeat_at: null,
+    cancel_requested_at: null,
+    heartbeat_timeout_ms: input.heartbeat_timeout_ms ?? null,
+    run_timeout_ms: input.run_timeout_ms ?? null,
+    payload: {
+      target_namespace: null,
+      target_table: null,
+      source_type: null,
+      ...definedOf<NewRun['payload']>(input.payload),
+    },
+    inputs: unionDatasets(input.inputs ?? []),
+    outputs: unionDatasets(input.outputs ?? []),
+    tasks: {},
+    result: null,
+    error: null,
+    code_version: input.code_version ?? null,
+    fingerprint,
+    indexed_revision: 1,
+    indexed_at: now,
+    observed: null,
+  };
+}
+
+function repeatedCreate(run: Run, event: EventOf<'create'>): Transition {
+  if (run.fingerprint === event.fingerprint) return same(run);
+  return refused(
+    'RUN_ALREADY_EXISTS',
+    'A run with this id exists and was created from another request.',
+    'Choose another run id, or repeat the create with exactly the same fields.',
+  );
+}
+
+function start(run: Run, event: EventOf<'started'>, now: number): Transition {
+  const code_version = event.code_version ?? run.code_version;
+  return changed(run, now, { status: 'RUNNING', started_at: now, heartbeat_at: now, code_version });
+}
+
+function heartbeat(run: Run, event: EventOf<'heartbeat'>, now: number): Transition {
+  return beat(run, now, event.indexIntervalMs);
+}
+
+function succeed(run: Run, event: EventOf<'succeeded'>, now: number): Transition {
+  return changed(run, now, { status: 'SUCCEEDED', error: null, ...ending(run, event) });
+}
+
+function fail(run: Run, event: EventOf<'failed'>, now: number): Transition {
+  return changed(run, now, { status: 'FAILED', error: event.error, ...ending(run, event) });
+}
+
+function acknowledgeCancel(run: Run, event: EventOf<'cancelled'>, now: number): Transition {
+  return changed(run, now, { status: 'CANCELLED', error: event.error ?? null });
+}
+
+function requestCancel(run: Run, _event: EventOf<'cancel'>, now: number): Transition {
+  return changed(run, now, { status: 'CANCELLING', cancel_requested_at: now });
+}
+
+function cancelNow(run: Run, _event: unknown, now: number): Transition {
+  return changed(run, now, { status: 'CANCELLED', cancel_requested_at: run.cancel_requested_at ?? now });
+}
+
+function forceFail(run: Run, event: EventOf<'force_fail'>, now: number): Transition {
+  return changed(run, now, { status: 'FAILED', error: event.error });
+}
+
+function timeOut(run: Run, _event: unknown, now: number): Transition {
+  const which = expired(run, now);
+  if (which === null) {
+    return refused(
+      'RUN_NOT_EXPIRED',
+      'The run is within its time-outs.',
+      'Look again when a time-out has passed.',
+    );
+  }
+  const message =
+    which === 'run'
+      ? `no end within ${run.run_timeout_ms} ms`
+      : `no heartbeat for ${run.heartbeat_timeout_ms} ms`;
+  return changed(run, now, { status: 'TIMED_OUT', error: { code: `${which}_timeout`, message } });
+}
+
+function retryRun(run: Run, _event: unknown, now: number): Transition {
+  return changed(run, now, {
+    status: 'QUEUED',
+    attempt: run.attempt + 1,
+    started_at: null,
+    heartbeat_at: null,
+    cancel_requested_at: null,
+    result: null,
+    error: null,
+  });
+}
+
+function workOnTask(run: Run, event: EventOf<'task'>, now: number): Transition {
+  return taskTransition(run, event.task, now);
+}
+
+function taskAfterEnd(run: Run, event: EventOf<'task'>, now: number): Transition {
+  const late = taskTransition(run, event.task, now);
+  return late.outcome === 'same' ? late : ended(run);
+}
+
+function ended(run: Run): Transition {
+  return refused(
+    'RUN_TERMINAL',
+    `The run ended as ${run.status}.`,
+    'Stop working on it; retry it to run it again.',
+  );
+}
+
+function notStarted(): Transition {
+  return refused('RUN_NOT_STARTED', 'The run has not started.', 'Report `started` first.');
+}
+
+function notTerminal(run: Run): Transition {
+  return refused(
+    'RUN_NOT_TERMINAL',
+    `The run is ${run.status}.`,
+    'Only a failed, cancelled or timed-out run can be retried.',
+  );
+}
+
+function ending(run: Run, event: Ending): Partial<Run> {
+  const result: RunResult = {
+    uri: null,
+    rows: null,
+    bytes: null,
+    version: null,
+    ...run.result,
+    ...definedOf(event.result ?? {}),
+  };
+  return {
+    inputs: unionDatasets(run.inputs, event.inputs),
+    outputs: unionDatasets(run.outputs, event.outputs),
+    result: event.result ? result : run.result,
+  };
+}
+
+/** Without keys whose value is undefined, which would overwrite defaults when spread. */
+function definedOf<T extends object | undefined>(value: T): Partial<NonNullable<T>> {
+  const entries = Object.entries(value ?? {}).filter(([, v]) => v !== undefined);
+  return Object.fromEntries(entries) as Partial<NonNullable<T>>;
+}

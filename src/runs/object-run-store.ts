@@ -1,0 +1,96 @@
+import { mapParallel } from '../core/concurrency.ts';
+import { CorruptError, RunfoldError } from '../core/errors.ts';
+import type { Limits } from '../core/limits.ts';
+import { parseRunKey, RUNS_PREFIX, runKey, runsPrefix } from '../store/keys.ts';
+import { ABSENT, type ObjectStore, type PutOptions } from '../store/object-store.ts';
+import { decodeRun, encodeRun, type Run } from './run.ts';
+import type { RunStore, RunWrite, ScannedRun, ScanOptions, StoredRun } from './run-store.ts';
+
+/** Canonical runs as one JSON object each, compared and swapped by generation. Every call but `scan` is one request. */
+export class ObjectRunStore implements RunStore {
+  readonly url: string;
+  readonly #store: ObjectStore;
+  readonly #limits: Limits;
+
+  constructor(store: ObjectStore, limits: Limits) {
+    this.url = store.url;
+    this.#store = store;
+    this.#limits = limits;
+  }
+
+  async read(orgId: string, runId: string, signal?: AbortSignal): Promise<StoredRun | null> {
+    const key = runKey(orgId, runId);
+    const got = await this.#store.get(key, { signal });
+    if (got.outcome !== 'found') return null;
+    return { run: decodeOwn(key, orgId, runId, got.body), token: got.meta.generation };
+  }
+
+  create(run: Run, signal?: AbortSignal): Promise<RunWrite> {
+    return this.#put(run, { ifGeneration: ABSENT, signal });
+  }
+
+  replace(run: Run, token: string, signal?: AbortSignal): Promise<RunWrite> {
+    return this.#put(run, { ifGeneration: token, signal });
+  }
+
+  async remove(orgId: string, runId: string, token: string, signal?: AbortSignal): Promise<RunWrite> {
+    const answer = await this.#store.delete(runKey(orgId, runId), { ifGeneration: token, signal });
+    if (answer.outcome === 'unknown' || answer.outcome === 'conflict') return answer;
+    return { outcome: 'written', token: null };
+  }
+
+  /** One LIST per 1000 runs and one GET each, `parallelMax` at a time. */
+  async *scan({ orgId, signal }: ScanOptions = {}): AsyncIterable<ScannedRun> {
+    const prefix = orgId === undefined ? RUNS_PREFIX : runsPrefix(orgId);
+    let pageToken: string | undefined;
+    do {
+      const page = await this.#store.list({ prefix, pageToken, signal });
+      const runs = await mapParallel(
+        page.items,
+        this.#limits.parallelMax,
+        (item, stop) => this.#scanOne(item.key, stop),
+        signal,
+      );
+      for (const scanned of runs) if (scanned !== null) yield scanned;
+      pageToken = page.next ?? undefined;
+    } while (pageToken !== undefined);
+  }
+
+  /** The object store belongs to whoever opened it. */
+  async close() {}
+
+  async #scanOne(key: string, signal: AbortSignal): Promise<ScannedRun | null> {
+    const ids = parseRunKey(key);
+    if (ids === null)
+      return { key, problem: new CorruptError(key, 'the name is not that of a canonical run') };
+    try {
+      const got = await this.#store.get(key, { signal });
+      return got.outcome === 'found' ? { key, run: decodeOwn(key, ids.orgId, ids.runId, got.body) } : null;
+    } catch (problem) {
+      if (signal.aborted) throw problem;
+      return { key, problem };
+    }
+  }
+
+  async #put(run: Run, options: PutOptions): Promise<RunWrite> {
+    const body = encodeRun(run);
+    if (body.length > this.#limits.runBytesMax) {
+      throw new RunfoldError(
+        'LIMIT_EXCEEDED',
+        `Run ${run.run_id} would have ${body.length} bytes; the limit is ${this.#limits.runBytesMax}.`,
+        {
+          hint: 'Report fewer tasks or datasets per run, or shorter texts.',
+        },
+      );
+    }
+    const key = runKey(run.org_id, run.run_id);
+    const put = await this.#store.put(key, body, { ...options, contentType: 'application/json' });
+    return put.outcome === 'written' ? { outcome: 'written', token: put.meta.generation } : put;
+  }
+}
+
+function decodeOwn(key: string, orgId: string, runId: string, body: Uint8Array): Run {
+  const run = decodeRun(key, body);
+  if (run.org_id === orgId && run.run_id === runId) return run;
+  throw new CorruptError(key, `it holds run ${run.run_id} of org ${run.org_id}`);
+}

@@ -1,0 +1,196 @@
+import { isDeepStrictEqual } from 'node:util';
+import { InputError } from '../core/errors.ts';
+import { defaultLimits, type Limits } from '../core/limits.ts';
+import { datasetKey, join, NOTHING, type Observation, plainDataset, resultOf, stateOf } from './observed.ts';
+import { type Dataset, type Observed, RUN_FORMAT, type Run } from './run.ts';
+
+export type { Observation } from './observed.ts';
+
+export interface RunIdentity {
+  readonly org_id: string;
+  readonly run_id: string;
+}
+
+/**
+ * Merges one observation into a run (null: the run is not known yet). For every set of observations the final run is
+ * the same whatever their order, grouping and repeats, `revision` and `indexed_*` aside: they count writes and are the
+ * caller's to set, once per write, and only when `changed`.
+ *
+ * A run that events created gets its lifecycle from them: the latest terminal event decides; else RUNNING once a START
+ * or RUNNING event was seen; else QUEUED (known to exist, not known to have begun). A run that workers created, or
+ * that somebody moved through the lifecycle since, is theirs: events add inputs, outputs, and what it lacks of error,
+ * result and code version, and move neither its status nor its times. A cancel that was merely asked for leaves the
+ * run to its events: the terminal one still has to say how it ended.
+ *
+ * Throws InputError, naming the run, for text or datasets beyond `limits`; nothing is cut off in silence.
+ */
+export function observe(
+  run: Run | null,
+  identity: RunIdentity,
+  observation: Observation,
+  limits: Limits = defaultLimits,
+): { run: Run; changed: boolean } {
+  checkObservation(identity.run_id, observation, limits);
+  const fresh = stateOf(observation);
+  if (run === null) return { run: lifecycleOf(newRun(identity), fresh), changed: true };
+
+  const before = run.observed ?? NOTHING;
+  const ofWorkers = !ofEvents(run);
+  const after = join(before, ofWorkers ? additionsTo(run, before, fresh) : fresh);
+  if (isDeepStrictEqual(after, before)) return { run, changed: false };
+  const next = ofWorkers ? addTo(run, before, after) : lifecycleOf(run, after);
+  checkCount(identity.run_id, 'inputs', next.inputs.length, limits);
+  checkCount(identity.run_id, 'outputs', next.outputs.length, limits);
+  return { run: next, changed: true };
+}
+
+/** Throws InputError, naming the run and the field, where one observation alone breaks a limit. */
+export function checkObservation(
+  runId: string,
+  observation: Observation,
+  limits: Limits = defaultLimits,
+): void {
+  for (const field of ['kind', 'reference_id', 'source_type', 'code_version', 'version'] as const) {
+    checkText(runId, field, observation[field] ?? '', limits);
+  }
+  for (const field of ['inputs', 'outputs'] as const) {
+    checkCount(runId, field, observation[field].length, limits);
+    for (const [index, { namespace, name }] of observation[field].entries()) {
+      checkText(runId, `${field}[${index}].namespace`, namespace, limits);
+      checkText(runId, `${field}[${index}].name`, name, limits);
+    }
+  }
+}
+
+/** Whether events alone have moved this run so far. */
+function ofEvents({ observed, status, attempt }: Run): boolean {
+  if (observed === null || observed.status === null || attempt !== 1) return false;
+  return status === observed.status || status === 'CANCELLING';
+}
+
+/** The run of which only events are known: a function of their joined state, and of a cancel asked for meanwhile. */
+function lifecycleOf(run: Run, state: Observed): Run {
+  const begun = state.started_at === null ? 'QUEUED' : 'RUNNING';
+  const status = state.terminal?.value ?? (run.status === 'CANCELLING' ? 'CANCELLING' : begun);
+  const target = state.outputs.at(-1);
+  return {
+    ...run,
+    kind: state.kind?.value ?? 'job',
+    reference_id: state.reference_id?.value ?? null,
+    status,
+    created_at: state.first_at ?? run.created_at,
+    updated_at: Math.max(state.last_at ?? 0, run.updated_at),
+    started_at: state.started_at,
+    finished_at: state.terminal?.at ?? null,
+    payload: {
+      ...run.payload,
+      // FACTS, OpenLineage: the table of a run is its last output.
+      target_namespace: target?.namespace ?? null,
+      target_table: target?.name ?? null,
+      source_type: state.source_type?.value ?? null,
+    },
+    inputs: state.inputs.map(plainDataset),
+    outputs: state.outputs.map(plainDataset),
+    result: resultOf(state),
+    error: state.error?.value ?? null,
+    code_version: state.code_version?.value ?? null,
+    observed: { ...state, status },
+  };
+}
+
+/**
+ * The part of an observation that a run of the workers takes. What they said themselves is left out of the state, not
+ * only out of the run: else a later event could no longer tell their word from an earlier event's.
+ */
+function additionsTo(run: Run, before: Observed, fresh: Observed): Observed {
+  const open = (current: unknown, observed: unknown) =>
+    current === null || isDeepStrictEqual(current, observed);
+  const takesResult = open(run.result, resultOf(before));
+  return {
+    ...NOTHING,
+    code_version: open(run.code_version, before.code_version?.value) ? fresh.code_version : null,
+    error: open(run.error, before.error?.value) ? fresh.error : null,
+    rows: takesResult ? fresh.rows : null,
+    bytes: takesResult ? fresh.bytes : null,
+    version: takesResult ? fresh.version : null,
+    inputs: without(fresh.inputs, without(run.inputs, before.inputs)),
+    outputs: without(fresh.outputs, without(run.outputs, before.outputs)),
+  };
+}
+
+function addTo(run: Run, before: Observed, after: Observed): Run {
+  // Only what moved: a value that a retry has cleared does not come back with an event about something else.
+  const moved = <T>(current: T, was: T, is: T): T => (isDeepStrictEqual(was, is) ? current : is);
+  return {
+    ...run,
+    inputs: [...without(run.inputs, before.inputs), ...after.inputs.map(plainDataset)],
+    outputs: [...without(run.outputs, before.outputs), ...after.outputs.map(plainDataset)],
+    result: moved(run.result, resultOf(before), resultOf(after)),
+    error: moved(run.error, before.error?.value ?? null, after.error?.value ?? null),
+    code_version: moved(
+      run.code_version,
+      before.code_version?.value ?? null,
+      after.code_version?.value ?? null,
+    ),
+    observed: { ...after, status: null },
+  };
+}
+
+function newRun({ org_id, run_id }: RunIdentity): Run {
+  return {
+    format: RUN_FORMAT,
+    run_id,
+    org_id,
+    kind: 'job',
+    reference_id: null,
+    queue: null,
+    status: 'QUEUED',
+    attempt: 1,
+    revision: 1,
+    created_at: 0,
+    updated_at: 0,
+    started_at: null,
+    finished_at: null,
+    heartbeat_at: null,
+    cancel_requested_at: null,
+    heartbeat_timeout_ms: null,
+    run_timeout_ms: null,
+    payload: { target_namespace: null, target_table: null, source_type: null },
+    inputs: [],
+    outputs: [],
+    tasks: {},
+    result: null,
+    error: null,
+    code_version: null,
+    // Nobody asked for this run through `create`, so no `create` can be a repeat of it.
+    fingerprint: '',
+    indexed_revision: 1,
+    indexed_at: 0,
+    observed: null,
+  };
+}
+
+function without<T extends Dataset>(all: readonly T[], gone: readonly Dataset[]): T[] {
+  const keys = new Set(gone.map(datasetKey));
+  return all.filter((dataset) => !keys.has(datasetKey(dataset)));
+}
+
+function checkText(runId: string, field: string, text: string, { textLengthMax }: Limits): void {
+  const details = { run_id: runId, field };
+  if (text.length > textLengthMax) {
+    throw new InputError(`Run ${runId}: ${field} is longer than ${textLengthMax} characters.`, { details });
+  }
+  // Half a surrogate pair does not survive UTF-8: the stored name would be another one.
+  if (/\p{Surrogate}/u.test(text)) {
+    throw new InputError(`Run ${runId}: ${field} holds half a surrogate pair, which is not text.`, {
+      details,
+    });
+  }
+}
+
+function checkCount(runId: string, field: string, count: number, { datasetsMax }: Limits): void {
+  if (count <= datasetsMax) return;
+  throw new InputError(`Run ${runId} has ${count} ${field}; the limit is ${datasetsMax}.`, {
+    details: { run_id: runId, field, count },
+  });
+}

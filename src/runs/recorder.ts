@@ -1,0 +1,142 @@
+import { createHash } from 'node:crypto';
+import { OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
+import { checkId } from '../core/ids.ts';
+import type { Limits } from '../core/limits.ts';
+import type { NewRun, RunEvent } from './events.ts';
+import { lifecycleError, transition } from './lifecycle.ts';
+import { type Observation, observe } from './observe.ts';
+import { intentOf, type LogRecord, putOf } from './record.ts';
+import { isTerminal, type Run } from './run.ts';
+import type { RunStore, RunWrite, StoredRun } from './run-store.ts';
+
+/** How records reach the log. Resolves when they are durable and visible; see LogWriter. */
+export interface RecordSink {
+  append(orgId: string, records: readonly LogRecord[], signal?: AbortSignal): Promise<void>;
+}
+
+export interface RecorderOptions {
+  limits: Limits;
+  /** Server-calibrated time, ms. */
+  now: () => number;
+}
+
+/** The canonical run after the call, and whether this call changed it (a repeat does not). */
+export interface Recorded {
+  run: Run;
+  changed: boolean;
+}
+
+/**
+ * Every change of a run goes through here: canonical run first, then its record, then the acknowledgement
+ * (DESIGN §4). What enters the active set is announced by an intent before.
+ *
+ * Every call is idempotent: after OutcomeUnknownError, a crash or a lost answer, repeat it. Requests of a call
+ * without contention: one read, one write, one share of an entry; one more share where a run becomes active.
+ */
+export class Recorder {
+  readonly #runs: RunStore;
+  readonly #log: RecordSink;
+  readonly #options: RecorderOptions;
+
+  constructor(runs: RunStore, log: RecordSink, options: RecorderOptions) {
+    this.#runs = runs;
+    this.#log = log;
+    this.#options = options;
+  }
+
+  /** Throws RUN_ALREADY_EXISTS when the id was used for another request; the same request again is a repeat. */
+  create(orgId: string, input: NewRun, signal?: AbortSignal): Promise<Recorded> {
+    const event: RunEvent = { type: 'create', orgId, input, fingerprint: fingerprintOf(orgId, input) };
+    return this.apply(orgId, input.run_id, event, signal);
+  }
+
+  /** Throws a LifecycleError when the event is illegal or stale; then nothing was changed. */
+  apply(orgId: string, runId: string, event: RunEvent, signal?: AbortSignal): Promise<Recorded> {
+    return this.#change(orgId, runId, signal, (stored) => {
+      const run = stored?.run ?? null;
+      const answer = transition(run, event, this.#options.now());
+      if (answer.outcome === 'refused') throw lifecycleError(answer, orgId, runId, run);
+      return answer.outcome === 'changed' ? answer.run : null;
+    });
+  }
+
+  /** Merges what other producers saw of a run (OpenLineage), in one canonical write for all observations. */
+  observe(
+    orgId: string,
+    runId: string,
+    observations: readonly Observation[],
+    signal?: AbortSignal,
+  ): Promise<Recorded> {
+    return this.#change(orgId, runId, signal, (stored) => {
+      let run = stored?.run ?? null;
+      let changed = false;
+      for (const observation of observations) {
+        const merged = observe(run, { org_id: orgId, run_id: runId }, observation);
+        run = merged.run;
+        changed ||= merged.changed;
+      }
+      if (!changed || run === null) return null;
+      const revision = (stored?.run.revision ?? 0) + 1;
+      return { ...run, revision, indexed_revision: revision, indexed_at: run.updated_at };
+    });
+  }
+
+  /** `next` gives the run to write, or null where the event is a repeat; it throws what refuses the event. */
+  async #change(
+    orgId: string,
+    runId: string,
+    signal: AbortSignal | undefined,
+    next: (stored: StoredRun | null) => Run | null,
+  ): Promise<Recorded> {
+    checkId('org id', orgId);
+    checkId('run id', runId);
+    let last: RunWrite | null = null;
+    for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
+      const stored = await this.#runs.read(orgId, runId, signal);
+      const run = next(stored);
+      if (run === null) {
+        const { run: current } = stored as StoredRun;
+        // Redelivery repairs: the first delivery may have died between the canonical write and its record.
+        await this.#log.append(orgId, [putOf(current)], signal);
+        return { run: current, changed: false };
+      }
+      const entersActive = !isTerminal(run.status) && (stored === null || isTerminal(stored.run.status));
+      if (entersActive) await this.#log.append(orgId, [intentOf(run)], signal);
+      last =
+        stored === null
+          ? await this.#runs.create(run, signal)
+          : await this.#runs.replace(run, stored.token, signal);
+      if (last.outcome === 'written') {
+        if (run.indexed_revision === run.revision) await this.#log.append(orgId, [putOf(run)], signal);
+        return { run, changed: true };
+      }
+      // After `conflict` and `unknown` alike the canonical run decides: the event is applied to what is there now.
+    }
+    if (last?.outcome === 'unknown') {
+      throw new OutcomeUnknownError(`The store did not confirm a write of run ${runId}.`, {
+        cause: last.cause,
+      });
+    }
+    throw new RunfoldError('REVISION_CONFLICT', `Run ${runId} changes too often to be written.`, {
+      hint: 'Repeat the call; see what else writes this run.',
+      details: { org_id: orgId, run_id: runId },
+    });
+  }
+}
+
+/** The same request gives the same fingerprint, whatever the order of its keys. */
+export function fingerprintOf(orgId: string, input: NewRun): string {
+  return createHash('sha256').update(stableJson({ orgId, input })).digest('hex').slice(0, 32);
+}
+
+function stableJson(value: unknown): string {
+  return JSON.stringify(value, (_, v: unknown) =>
+    v !== null && typeof v === 'object' && !Array.isArray(v)
+      ? Object.fromEntries(Object.entries(v).sort(byKey))
+      : v,
+  );
+}
+
+function byKey([a]: [string, unknown], [b]: [string, unknown]): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,115 @@
+import type { FileMetaData } from 'hyparquet';
+import { parquetMetadata } from 'hyparquet/src/metadata.js';
+import { CorruptError, errorMessage, FormatError, isRunfoldError } from '../core/errors.ts';
+import { COLUMNS, isOptional, STORED_COLUMNS, type StoredColumn } from './columns.ts';
+import { fail } from './pages-read.ts';
+import { checkGroup, decodeColumn } from './part-decode.ts';
+import { FORMAT_KEY, ORG_KEY, PART_FORMAT } from './part-format.ts';
+import { Rows, type Vectors } from './rows.ts';
+import type { DictionaryVector } from './vectors.ts';
+
+export { type PartStatistics, partStatistics } from './statistics.ts';
+
+export interface EncodeOptions {
+  /** Rows per row group; `limits.rowGroupRows` unless told. */
+  rowGroupRows?: number;
+  /** Pages of 2 000 rows with Parquet's page index, for ranged reads of history. Default false. */
+  pageIndex?: boolean;
+}
+
+/** Writes parts. Every codec's parts are read by the one `decodePart`. */
+export interface PartCodec {
+  readonly name: PartCodecName;
+  /** All columns must have been read. CPU only; the promise is for loading the codec's library. */
+  encode(rows: Rows, options?: EncodeOptions): Promise<Uint8Array>;
+}
+
+export const PART_CODECS = ['hyparquet', 'parquetjs'] as const;
+export type PartCodecName = (typeof PART_CODECS)[number];
+
+/** Loads that codec's library on the first call. */
+export async function partCodec(name: PartCodecName = 'hyparquet'): Promise<PartCodec> {
+  if (name === 'parquetjs') return (await import('./codec-parquetjs.ts')).parquetjsCodec();
+  return (await import('./codec-hyparquet.ts')).hyparquetCodec;
+}
+
+export interface DecodeOptions {
+  /** Read these columns only (and always run_id): touching another one throws InputError. */
+  columns?: readonly StoredColumn[] | undefined;
+}
+
+/**
+ * The rows of a part, in its order. `key` is for messages only. Check the object's own checksum first: pages of the
+ * hyparquet codec carry one each, those of parquetjs do not.
+ *
+ * Throws FormatError for a part of a newer runfold, CorruptError for anything else that is not a part.
+ */
+export async function decodePart(key: string, bytes: Uint8Array, options: DecodeOptions = {}): Promise<Rows> {
+  try {
+    return decode(key, bytes, options);
+  } catch (error) {
+    if (isRunfoldError(error)) throw error;
+    // RangeError, TypeError and zlib errors are how the libraries say that the bytes make no sense.
+    throw new CorruptError(key, errorMessage(error), { cause: error });
+  }
+}
+
+function decode(key: string, bytes: Uint8Array, options: DecodeOptions): Rows {
+  const metadata = readMetadata(bytes);
+  const orgId = checkFormat(key, metadata);
+  const length = Number(metadata.num_rows);
+  // Each row has its own run id, which takes a byte at the very least: a bound for what follows to allocate.
+  if (!(length >= 0 && length <= bytes.length)) fail(`it claims ${length} rows in ${bytes.length} bytes`);
+  const groupRows = metadata.row_groups.map((group) => Number(group.num_rows));
+  if (groupRows.some((rows) => !(rows > 0)) || groupRows.reduce((a, b) => a + b, 0) !== length) {
+    fail(`its row groups do not add up to ${length} rows`);
+  }
+  const wanted = options.columns && new Set<string>([...options.columns, 'run_id']);
+  const vectors: Vectors = {};
+  for (const definition of COLUMNS) {
+    if (wanted !== undefined && !wanted.has(definition.name)) continue;
+    try {
+      const vector = decodeColumn(bytes, metadata, definition, length);
+      if (definition.kind === 'constant') checkOrg(vector as DictionaryVector, orgId);
+      else vectors[definition.name as StoredColumn] = vector;
+    } catch (error) {
+      throw new Error(`column ${definition.name}: ${errorMessage(error)}`, { cause: error });
+    }
+  }
+  for (const definition of STORED_COLUMNS) {
+    const vector = vectors[definition.name];
+    if (vector !== undefined) checkGroup(definition, vector, vectors);
+  }
+  return new Rows(orgId, length, vectors);
+}
+
+function readMetadata(bytes: Uint8Array): FileMetaData {
+  const magic = (at: number) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (bytes.length < 12 || magic(0) !== 'PAR1' || magic(bytes.length - 4) !== 'PAR1') fail('it is not Parquet');
+  return parquetMetadata(bytes, { geoparquet: false });
+}
+
+/** The org id, after the checks that tell a part from any other Parquet file. */
+function checkFormat(key: string, metadata: FileMetaData): string {
+  const value = (name: string) => metadata.key_value_metadata?.find((pair) => pair.key === name)?.value;
+  const format = value(FORMAT_KEY);
+  if (format === undefined || !/^[1-9]\d{0,8}$/.test(format)) fail(`it has no ${FORMAT_KEY}`);
+  if (Number(format) > PART_FORMAT) {
+    throw new FormatError(key, `the part has format ${format}; this runfold reads up to ${PART_FORMAT}`);
+  }
+  for (const definition of COLUMNS) {
+    const element = metadata.schema.find(({ name }) => name === definition.name);
+    if (element === undefined) fail(`it has no column ${definition.name}`);
+    const { kind } = definition;
+    const type = kind === 'flag' ? 'BOOLEAN' : kind === 'integer' || kind === 'time' ? 'INT64' : 'BYTE_ARRAY';
+    const repetition = isOptional(definition) ? 'OPTIONAL' : 'REQUIRED';
+    if (element.type !== type || element.repetition_type !== repetition) {
+      fail(`column ${definition.name} is ${element.repetition_type} ${element.type}`);
+    }
+  }
+  return value(ORG_KEY) ?? fail(`it has no ${ORG_KEY}`);
+}
+
+function checkOrg(orgs: DictionaryVector, orgId: string): void {
+  if (orgs.dictionary.some((org) => org !== null && org !== orgId)) fail('rows of another org');
+}

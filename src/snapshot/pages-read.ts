@@ -1,0 +1,242 @@
+import { crc32, gunzipSync, zstdDecompressSync } from 'node:zlib';
+import type { ColumnMetaData, CompressionCodec, PageHeader } from 'hyparquet';
+import { parquetHeader } from 'hyparquet/src/column.js';
+import { deltaBinaryUnpack } from 'hyparquet/src/delta.js';
+import { snappyUncompress } from 'hyparquet/src/snappy.js';
+
+/**
+ * Reads the pages of one column chunk of a part, of either writer. Written for bytes that may be anything: every
+ * length and count is checked against what is really there before memory is taken, and whatever is wrong throws a
+ * plain Error that decodePart turns into CorruptError. (hyparquet's own page reader trusts run lengths: four
+ * flipped bits make it fill memory.)
+ */
+export interface Page {
+  rows: number;
+  /** 1 per value, 0 per null; null: no nulls. */
+  levels: Uint8Array | null;
+  values: number;
+  encoding: string;
+  body: Uint8Array;
+}
+
+/** A page of ours holds 20 000 rows of at most a few KiB. */
+const PAGE_BYTES_MAX = 256 * 1024 * 1024;
+
+export interface Chunk {
+  /** The chunk's dictionary entries as UTF-8, not copied. */
+  dictionary: Uint8Array[] | null;
+  pages: Page[];
+}
+
+export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number, optional: boolean): Chunk {
+  const start = Number(meta.dictionary_page_offset ?? meta.data_page_offset);
+  const end = start + Number(meta.total_compressed_size);
+  if (!(start >= 4 && end >= start && end <= bytes.length)) fail(`its chunk lies at ${start} to ${end}`);
+  if (Number(meta.num_values) !== rows) fail(`it has ${meta.num_values} values for ${rows} rows`);
+  const reader = { view: new DataView(bytes.buffer, bytes.byteOffset + start, end - start), offset: 0 };
+  const chunk: Chunk = { dictionary: null, pages: [] };
+  let seen = 0;
+  while (seen < rows) {
+    const header = parquetHeader(reader);
+    const size = header.compressed_page_size;
+    const from = start + reader.offset;
+    if (!(size >= 0 && from + size <= end)) fail(`a page of ${size} bytes overruns its chunk`);
+    const stored = bytes.subarray(from, from + size);
+    reader.offset += size;
+    if (header.crc !== undefined && header.crc !== (crc32(stored) | 0)) fail('a page checksum does not match');
+    if (header.type === 'DICTIONARY_PAGE') {
+      const count = header.dictionary_page_header!.num_values;
+      const plain = decompress(stored, header.uncompressed_page_size, meta.codec);
+      chunk.dictionary = readByteArrays(plain, count);
+    } else {
+      const page = readDataPage(header, stored, meta.codec, optional);
+      seen += page.rows;
+      chunk.pages.push(page);
+    }
+  }
+  if (seen !== rows) fail(`its pages have ${seen} rows instead of ${rows}`);
+  return chunk;
+}
+
+function readDataPage(header: PageHeader, stored: Uint8Array, codec: CompressionCodec, optional: boolean): Page {
+  const v2 = header.data_page_header_v2;
+  if (header.type !== 'DATA_PAGE_V2' || v2 === undefined) fail(`it has a page of type ${header.type}`);
+  const { num_rows: rows, num_nulls: nulls, definition_levels_byte_length: levelBytes } = v2;
+  if (!(rows > 0 && rows === v2.num_values && nulls >= 0 && nulls <= rows)) fail(`a page of ${rows} rows`);
+  if (v2.repetition_levels_byte_length !== 0 || !(levelBytes >= 0 && levelBytes <= stored.length)) {
+    fail('the levels of a page overrun it');
+  }
+  // Every run of levels takes a byte, and a run is no longer than a page of ours: this bounds the allocation.
+  if (rows > PAGE_BYTES_MAX / 8) fail(`a page claims ${rows} rows`);
+  let levels: Uint8Array | null = null;
+  if (optional) {
+    const decoded = new Uint8Array(rows);
+    readHybrid(stored, 0, levelBytes, 1, decoded, rows);
+    let ones = 0;
+    for (let i = 0; i < rows; i++) ones += decoded[i]!;
+    if (ones !== rows - nulls) fail(`a page has ${rows - ones} nulls instead of ${nulls}`);
+    if (nulls > 0) levels = decoded;
+  } else if (nulls !== 0 || levelBytes !== 0) {
+    fail('a required column has nulls');
+  }
+  const size = header.uncompressed_page_size - levelBytes;
+  const rest = stored.subarray(levelBytes);
+  const body = v2.is_compressed === false ? rest : decompress(rest, size, codec);
+  return { rows, levels, values: rows - nulls, encoding: v2.encoding, body };
+}
+
+function decompress(stored: Uint8Array, size: number, codec: CompressionCodec): Uint8Array {
+  if (!(size >= 0 && size <= PAGE_BYTES_MAX)) fail(`a page claims ${size} bytes`);
+  // Some writers leave nothing at all where there are no values.
+  if (size === 0) return new Uint8Array(0);
+  const limit = { maxOutputLength: size };
+  let plain: Uint8Array;
+  if (codec === 'ZSTD') plain = zstdDecompressSync(stored, limit);
+  else if (codec === 'GZIP') plain = gunzipSync(stored, limit);
+  else if (codec === 'UNCOMPRESSED') plain = stored;
+  else if (codec === 'SNAPPY') {
+    plain = new Uint8Array(size);
+    snappyUncompress(stored, plain);
+  } else fail(`the codec ${codec} is unknown`);
+  if (plain.length !== size) fail(`a page has ${plain.length} bytes instead of ${size}`);
+  return plain;
+}
+
+/** Lengths and bytes, alternating. The results are views. */
+export function readByteArrays(body: Uint8Array, count: number): Uint8Array[] {
+  if (!(count >= 0 && count * 4 <= body.length)) fail(`${count} texts in ${body.length} bytes`);
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const values = new Array<Uint8Array>(count);
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const length = view.getUint32(at, true);
+    at += 4;
+    if (at + length > body.length) fail('a text overruns its page');
+    values[i] = body.subarray(at, at + length);
+    at += length;
+  }
+  if (at !== body.length) fail('a page has bytes left over');
+  return values;
+}
+
+/** The page's texts as lengths and one run of bytes. */
+export function readTexts(page: Page): { lengths: Int32Array; bytes: Uint8Array } {
+  const { body, values: count } = page;
+  const lengths = new Int32Array(count);
+  if (page.encoding === 'DELTA_LENGTH_BYTE_ARRAY') {
+    let offset = 0;
+    if (count > 0) {
+      const reader = { view: new DataView(body.buffer, body.byteOffset, body.byteLength), offset: 0 };
+      deltaBinaryUnpack(reader, count, lengths);
+      offset = reader.offset;
+    } else {
+      offset = body.length;
+    }
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      if (lengths[i]! < 0) fail('a text has a negative length');
+      total += lengths[i]!;
+    }
+    if (offset + total !== body.length) fail('the texts of a page do not fill it');
+    return { lengths, bytes: body.subarray(offset) };
+  }
+  if (page.encoding !== 'PLAIN') fail(`texts are encoded as ${page.encoding}`);
+  const values = readByteArrays(body, count);
+  const bytes = new Uint8Array(body.length - 4 * count);
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    bytes.set(values[i]!, at);
+    lengths[i] = values[i]!.length;
+    at += lengths[i]!;
+  }
+  return { lengths, bytes };
+}
+
+/** Indexes into the chunk's dictionary, checked against its size. */
+export function readIndexes(page: Page, entries: number): Uint32Array {
+  const { body, values } = page;
+  const indexes = new Uint32Array(values);
+  if (values === 0) return indexes;
+  readHybrid(body, 1, body.length, body[0]!, indexes, values);
+  for (let i = 0; i < values; i++) if (indexes[i]! >= entries) fail('a code is not in the dictionary');
+  return indexes;
+}
+
+/** Numbers of the page's rows into `out` from `at`; nulls as NaN. */
+export function readNumbers(page: Page, out: Float64Array, at: number): void {
+  const { body, levels, rows } = page;
+  if (page.encoding !== 'PLAIN') fail(`numbers are encoded as ${page.encoding}`);
+  if (body.length !== page.values * 8) fail(`${page.values} numbers in ${body.length} bytes`);
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  let offset = 0;
+  for (let i = 0; i < rows; i++) {
+    if (levels !== null && levels[i] === 0) {
+      out[at + i] = Number.NaN;
+      continue;
+    }
+    const value = view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 2 ** 32;
+    offset += 8;
+    if (!(value >= 0 && value <= Number.MAX_SAFE_INTEGER)) fail(`the number ${value} is out of range`);
+    out[at + i] = value;
+  }
+}
+
+export function readFlags(page: Page, out: Float64Array, at: number): void {
+  const { body, rows } = page;
+  if (page.encoding !== 'PLAIN' || body.length !== Math.ceil(rows / 8)) fail('a page of flags is malformed');
+  for (let i = 0; i < rows; i++) out[at + i] = (body[i >> 3]! >> (i & 7)) & 1;
+}
+
+/** Parquet's mix of run-length and bit-packed runs: exactly `count` values of `width` bits from `at` to `end`. */
+function readHybrid(
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+  width: number,
+  out: Uint8Array | Uint32Array,
+  count: number,
+): void {
+  if (width > 24) fail(`codes of ${width} bits`);
+  const mask = 2 ** width - 1;
+  let done = 0;
+  while (done < count) {
+    let header = 0;
+    let shift = 0;
+    for (let byte = 0x80; byte >= 0x80; shift += 7) {
+      if (at >= end || shift > 28) fail('a run of codes is cut off');
+      byte = bytes[at++]!;
+      header += (byte & 0x7f) * 2 ** shift;
+    }
+    if (header % 2 === 0) {
+      const size = (width + 7) >> 3;
+      let value = 0;
+      for (let b = 0; b < size; b++) value |= bytes[at + b]! << (8 * b);
+      at += size;
+      const stop = done + header / 2;
+      if (at > end || stop > count || stop === done) fail('a run of codes is too long');
+      out.fill(value, done, stop);
+      done = stop;
+      continue;
+    }
+    const packed = (header - 1) / 2;
+    const stop = Math.min(done + packed * 8, count);
+    if (at + packed * width > end || stop === done) fail('a run of packed codes is cut off');
+    let buffer = 0;
+    let bits = 0;
+    let from = at;
+    for (; done < stop; done++) {
+      while (bits < width) {
+        buffer |= bytes[from++]! << bits;
+        bits += 8;
+      }
+      out[done] = buffer & mask;
+      buffer >>>= width;
+      bits -= width;
+    }
+    at += packed * width;
+  }
+}
+
+export function fail(reason: string): never {
+  throw new Error(reason);
+}

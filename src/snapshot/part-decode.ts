@@ -1,0 +1,134 @@
+import type { FileMetaData, RowGroup } from 'hyparquet';
+import { type ColumnDefinition, GROUP_MARKS, isOptional, type StoredColumn } from './columns.ts';
+import { type Chunk, fail, type Page, readChunk, readFlags, readIndexes, readNumbers, readTexts } from './pages-read.ts';
+import { type Codes, codesFor, DictionaryVector, NumberVector, TextVector, type Vector } from './vectors.ts';
+
+/** One column of all row groups as a vector. Throws plain Errors for malformed bytes. */
+export function decodeColumn(
+  bytes: Uint8Array,
+  metadata: FileMetaData,
+  definition: ColumnDefinition,
+  rows: number,
+): Vector {
+  const chunks = metadata.row_groups.map((group) => chunkOf(bytes, group, definition));
+  const kind = definition.kind;
+  if (kind === 'text') return decodeTexts(chunks, rows);
+  if (kind === 'dictionary' || kind === 'datasets' || kind === 'constant') {
+    return decodeDictionary(chunks, rows, definition);
+  }
+  const numbers = new Float64Array(rows);
+  let at = 0;
+  for (const page of chunks.flatMap((chunk) => chunk.pages)) {
+    if (kind === 'flag') readFlags(page, numbers, at);
+    else readNumbers(page, numbers, at);
+    at += page.rows;
+  }
+  const vector = new NumberVector(numbers);
+  if (vector.min < definition.min) fail(`${vector.min} is below ${definition.min}`);
+  return vector;
+}
+
+function chunkOf(bytes: Uint8Array, group: RowGroup, definition: ColumnDefinition): Chunk {
+  const column = group.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === definition.name);
+  const meta = column?.meta_data;
+  if (meta === undefined) fail('it is missing in a row group');
+  return readChunk(bytes, meta, Number(group.num_rows), isOptional(definition));
+}
+
+function decodeTexts(chunks: readonly Chunk[], rows: number): TextVector {
+  const pages = chunks.flatMap((chunk) => chunk.pages).map((page) => ({ page, texts: readTexts(page) }));
+  const size = pages.reduce((sum, { texts }) => sum + texts.bytes.length, 0);
+  if (size > 0x7fff_ffff) fail('its texts exceed 2 GiB');
+  const bytes = new Uint8Array(size);
+  const offsets = new Int32Array(rows + 1);
+  let row = 0;
+  let used = 0;
+  for (const { page, texts } of pages) {
+    bytes.set(texts.bytes, used);
+    let value = 0;
+    for (let i = 0; i < page.rows; i++) {
+      if (page.levels !== null && page.levels[i] === 0) {
+        offsets[row++] = ~used;
+      } else {
+        offsets[row++] = used;
+        used += texts.lengths[value++]!;
+      }
+    }
+  }
+  offsets[rows] = used;
+  return new TextVector(bytes, offsets);
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function decodeDictionary(chunks: readonly Chunk[], rows: number, definition: ColumnDefinition): DictionaryVector {
+  const dictionary: (string | null)[] = [null];
+  const codeOf = new Map<string, number>();
+  const intern = (utf8: Uint8Array): number => {
+    const text = decoder.decode(utf8);
+    const known = codeOf.get(text);
+    if (known !== undefined) return known;
+    if (definition.values !== null && !definition.values.includes(text)) fail(`${JSON.stringify(text)} is no value`);
+    const code = dictionary.push(text) - 1;
+    codeOf.set(text, code);
+    return code;
+  };
+  const all = new Uint32Array(rows);
+  let row = 0;
+  for (const chunk of chunks) {
+    const known = chunk.dictionary === null ? null : Uint32Array.from(chunk.dictionary, intern);
+    for (const page of chunk.pages) {
+      const codes = pageCodes(page, known, intern);
+      scatter(codes, page, all, row);
+      row += page.rows;
+    }
+  }
+  const codes: Codes = codesFor(dictionary.length, rows);
+  codes.set(all);
+  const vector = new DictionaryVector(codes, dictionary);
+  // Parsed now, so that what is no list of tables is found here and not in the middle of a view.
+  if (definition.kind === 'datasets') for (let code = 1; code < dictionary.length; code++) vector.datasets(code);
+  return vector;
+}
+
+function pageCodes(page: Page, known: Uint32Array | null, intern: (utf8: Uint8Array) => number): Uint32Array {
+  if (page.encoding === 'RLE_DICTIONARY') {
+    if (known === null) fail('it has codes but no dictionary');
+    const codes = readIndexes(page, known.length);
+    for (let i = 0; i < codes.length; i++) codes[i] = known[codes[i]!]!;
+    return codes;
+  }
+  const { lengths, bytes } = readTexts(page);
+  const codes = new Uint32Array(lengths.length);
+  let at = 0;
+  for (let i = 0; i < lengths.length; i++) codes[i] = intern(bytes.subarray(at, (at += lengths[i]!)));
+  return codes;
+}
+
+function scatter(codes: Uint32Array, page: Page, out: Uint32Array, at: number): void {
+  const { levels } = page;
+  if (levels === null) {
+    out.set(codes, at);
+    return;
+  }
+  for (let i = 0, value = 0; i < page.rows; i++) if (levels[i] === 1) out[at + i] = codes[value++]!;
+}
+
+/**
+ * A field of a group must be null where its group is absent, and only where the group or the field may be: nothing
+ * in Parquet says so.
+ */
+export function checkGroup(
+  definition: ColumnDefinition,
+  vector: Vector,
+  vectors: Partial<Record<StoredColumn, Vector>>,
+): void {
+  const mark = definition.group === null ? undefined : GROUP_MARKS.get(definition.group);
+  const marks = mark && vectors[mark.name];
+  if (marks === undefined || vector === marks) return;
+  const flag = mark!.kind === 'flag' ? (marks as NumberVector) : null;
+  for (let i = 0; i < vector.length; i++) {
+    const present = flag === null ? !marks.isNull(i) : flag.raw(i) === 1;
+    if (vector.isNull(i) ? present && !definition.nullable : !present) fail(`row ${i} is at odds with ${mark!.name}`);
+  }
+}

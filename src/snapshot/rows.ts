@@ -1,0 +1,241 @@
+import { InputError } from '../core/errors.ts';
+import type { Projection } from '../runs/projection.ts';
+import type { Dataset, RunStatus } from '../runs/run.ts';
+import {
+  COLUMNS,
+  type ColumnDefinition,
+  type ColumnName,
+  type DatasetsColumn,
+  type DictionaryColumn,
+  GROUP_MARKS,
+  type NumberColumn,
+  readColumn,
+  STORED_COLUMNS,
+  type StoredColumn,
+  type TextColumn,
+  type TimeColumn,
+} from './columns.ts';
+import { formatDatasets } from './datasets.ts';
+import { RunIndex } from './run-index.ts';
+import { DictionaryBuilder, NumberBuilder, TextBuilder } from './vector-builders.ts';
+import type { Codes, DictionaryVector, NumberVector, TextVector, Vector } from './vectors.ts';
+
+export type Vectors = Partial<Record<StoredColumn, Vector>>;
+
+/**
+ * Projections of one org as columns of typed arrays: an immutable table of at most 2^31 rows, without an object or
+ * a string per row. Read single cells (`status(i)`, `time('created_at', i)`), scan codes (`codes`, `dictionary`), or
+ * make whole projections (`get`), the dearest.
+ */
+export class Rows {
+  readonly orgId: string;
+  readonly length: number;
+  readonly #vectors: Vectors;
+  #index: RunIndex | null = null;
+
+  /** For decoders and `RowsBuilder`. A column that is missing was not read: touching it throws InputError. */
+  constructor(orgId: string, length: number, vectors: Vectors) {
+    this.orgId = orgId;
+    this.length = length;
+    this.#vectors = vectors;
+  }
+
+  static empty(orgId: string): Rows {
+    return new RowsBuilder(orgId, 0).build();
+  }
+
+  /** The whole projection: keys in the order that `project` gives, datasets frozen and shared between rows. */
+  get(i: number): Projection {
+    if (!(i >= 0 && i < this.length)) throw new InputError(`There is no row ${i} among ${this.length}.`);
+    const row: Record<string, unknown> = {};
+    for (const { name, kind, group, field } of COLUMNS) {
+      if (kind === 'constant') {
+        row[field] = this.orgId;
+      } else if (kind === 'flag') {
+        row[field] = this.number(name, i) === 0 ? null : {};
+      } else if (group === null) {
+        row[field] = this.#value(name, i);
+      } else {
+        let object = row[group] as Record<string, unknown> | null | undefined;
+        if (object === undefined) {
+          const mark = GROUP_MARKS.get(group);
+          object = mark !== undefined && this.isNull(mark.name, i) ? null : {};
+          row[group] = object;
+        }
+        if (object !== null) object[field] = this.#value(name, i);
+      }
+    }
+    return row as unknown as Projection;
+  }
+
+  runId(i: number): string {
+    return this.#text('run_id').at(i)!;
+  }
+
+  status(i: number): RunStatus {
+    return this.#dictionary('status').at(i) as RunStatus;
+  }
+
+  revision(i: number): number {
+    return this.#numbers('revision').raw(i);
+  }
+
+  /** ms since the epoch. */
+  time(column: TimeColumn, i: number): number | null {
+    return this.#numbers(column).at(i);
+  }
+
+  number(column: NumberColumn, i: number): number | null {
+    return this.#numbers(column).at(i);
+  }
+
+  text(column: TextColumn | DictionaryColumn, i: number): string | null {
+    return (this.vector(column) as TextVector | DictionaryVector).at(i);
+  }
+
+  /** The same frozen list for every row that has the same tables. */
+  datasets(column: DatasetsColumn, i: number): readonly Dataset[] {
+    const vector = this.#dictionary(column);
+    return vector.datasets(vector.codes[i]!);
+  }
+
+  isNull(column: StoredColumn, i: number): boolean {
+    return this.vector(column).isNull(i);
+  }
+
+  /** One code per row into `dictionary(column)`; 0 is null. Read only. */
+  codes(column: DictionaryColumn | DatasetsColumn): Codes {
+    return this.#dictionary(column).codes;
+  }
+
+  /** Distinct values by code, `null` first; some may have no row. Datasets as text: see `datasetsOf`. */
+  dictionary(column: DictionaryColumn | DatasetsColumn): readonly (string | null)[] {
+    return this.#dictionary(column).dictionary;
+  }
+
+  datasetsOf(column: DatasetsColumn, code: number): readonly Dataset[] {
+    return this.#dictionary(column).datasets(code);
+  }
+
+  /** The row of that run, −1 if absent. The first call builds an index of 6 to 12 bytes per row. */
+  indexOf(runId: string): number {
+    this.#index ??= new RunIndex(this.#text('run_id'));
+    return this.#index.find(runId);
+  }
+
+  /** As `indexOf(other.runId(i))`, without making the string. */
+  indexOfRow(other: Rows, i: number): number {
+    this.#index ??= new RunIndex(this.#text('run_id'));
+    return this.#index.findRow(other.vector('run_id') as TextVector, i);
+  }
+
+  /** Whether the column was read. */
+  has(column: ColumnName): boolean {
+    return column === 'org_id' || this.#vectors[column] !== undefined;
+  }
+
+  /** The column's storage, for codecs and builders. */
+  vector(column: StoredColumn): Vector {
+    const vector = this.#vectors[column];
+    if (vector === undefined)
+      throw new InputError(`Column ${column} was left out when these rows were read.`);
+    return vector;
+  }
+
+  /** Memory in bytes: typed arrays as they are, dictionary strings estimated. */
+  get sizeBytes(): number {
+    const vectors = Object.values(this.#vectors);
+    return vectors.reduce((sum, vector) => sum + vector.sizeBytes, this.#index?.sizeBytes ?? 0);
+  }
+
+  #value(column: StoredColumn, i: number): unknown {
+    const vector = this.vector(column);
+    return column === 'inputs' || column === 'outputs' ? this.datasets(column, i) : vector.at(i);
+  }
+
+  #text(column: TextColumn): TextVector {
+    return this.vector(column) as TextVector;
+  }
+
+  #dictionary(column: DictionaryColumn | DatasetsColumn): DictionaryVector {
+    return this.vector(column) as DictionaryVector;
+  }
+
+  #numbers(column: NumberColumn): NumberVector {
+    return this.vector(column) as NumberVector;
+  }
+}
+
+type VectorBuilder = NumberBuilder | DictionaryBuilder | TextBuilder;
+
+/**
+ * Makes `Rows` from projections (`add`) and from rows of other tables (`copy`, `gather`), in the order of the calls.
+ * It does not look for equal run ids. Half surrogate pairs in texts become U+FFFD. Use it for one `build`.
+ */
+export class RowsBuilder {
+  readonly orgId: string;
+  readonly #columns: readonly { definition: ColumnDefinition<StoredColumn>; builder: VectorBuilder }[];
+  #length = 0;
+
+  constructor(orgId: string, capacityHint = 1024) {
+    this.orgId = orgId;
+    this.#columns = STORED_COLUMNS.map((definition) => ({
+      definition,
+      builder: vectorBuilder(definition, capacityHint),
+    }));
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Throws InputError for a projection of another org: nothing is added. */
+  add(row: Projection): void {
+    if (row.org_id !== this.orgId) {
+      throw new InputError(`Run ${row.run_id} belongs to org ${row.org_id}, these rows to ${this.orgId}.`);
+    }
+    for (const { definition, builder } of this.#columns) {
+      const value = readColumn(definition, row);
+      if (builder instanceof NumberBuilder) builder.push(value as number | null);
+      else if (definition.kind === 'datasets') builder.push(formatDatasets(value as Dataset[]));
+      else builder.push(value as string | null);
+    }
+    this.#length++;
+  }
+
+  /** Adds row `i` of `rows` without making its projection. Many rows of one table: `gather` is ten times quicker. */
+  copy(rows: Rows, i: number): void {
+    this.#checkSource(rows);
+    for (const { definition, builder } of this.#columns) {
+      builder.copy(rows.vector(definition.name) as never, i);
+    }
+    this.#length++;
+  }
+
+  /** Adds the rows with these numbers, in this order, column by column. */
+  gather(rows: Rows, indexes: Uint32Array): void {
+    this.#checkSource(rows);
+    for (const { definition, builder } of this.#columns) {
+      builder.gather(rows.vector(definition.name) as never, indexes);
+    }
+    this.#length += indexes.length;
+  }
+
+  build(): Rows {
+    const vectors: Vectors = {};
+    for (const { definition, builder } of this.#columns) vectors[definition.name] = builder.build();
+    return new Rows(this.orgId, this.#length, vectors);
+  }
+
+  #checkSource(rows: Rows): void {
+    if (rows.orgId === this.orgId) return;
+    throw new InputError(`Rows of org ${rows.orgId} cannot join rows of org ${this.orgId}.`);
+  }
+}
+
+function vectorBuilder({ kind }: ColumnDefinition, capacity: number): VectorBuilder {
+  if (kind === 'text') return new TextBuilder(capacity);
+  return kind === 'dictionary' || kind === 'datasets'
+    ? new DictionaryBuilder(capacity)
+    : new NumberBuilder(capacity);
+}

@@ -1,0 +1,74 @@
+import type { TextVector } from './vectors.ts';
+
+/**
+ * From run id to row, as an open-addressing table of row numbers over a hash of the id's bytes: 4 to 8 bytes per
+ * slot and no JavaScript string, where a Map would take some 100 bytes per row.
+ */
+export class RunIndex {
+  readonly #ids: TextVector;
+  /** Row + 1; 0 is free. */
+  readonly #slots: Int32Array;
+  readonly #mask: number;
+
+  constructor(ids: TextVector) {
+    // At most two thirds full.
+    const size = 2 ** Math.max(4, Math.ceil(Math.log2(ids.length * 1.5 + 1)));
+    this.#ids = ids;
+    this.#slots = new Int32Array(size);
+    this.#mask = size - 1;
+    const slots = this.#slots;
+    for (let row = 0; row < ids.length; row++) {
+      let slot = hash(ids.bytes, ids.start(row), ids.start(row + 1)) & this.#mask;
+      while (slots[slot] !== 0) slot = (slot + 1) & this.#mask;
+      slots[slot] = row + 1;
+    }
+  }
+
+  get sizeBytes(): number {
+    return this.#slots.byteLength;
+  }
+
+  /** The row of that id, −1 where there is none. Of equal ids, the first. */
+  find(runId: string): number {
+    const length = encode(runId);
+    return this.#lookup(scratch, 0, length);
+  }
+
+  /** As `find`, for row `i` of another table's ids: no string is made. */
+  findRow(ids: TextVector, i: number): number {
+    return this.#lookup(ids.bytes, ids.start(i), ids.start(i + 1));
+  }
+
+  #lookup(bytes: Uint8Array, start: number, end: number): number {
+    const ids = this.#ids;
+    let slot = hash(bytes, start, end) & this.#mask;
+    for (let row = this.#slots[slot]! - 1; row >= 0; row = this.#slots[slot]! - 1) {
+      if (equal(bytes, start, end, ids.bytes, ids.start(row), ids.start(row + 1))) return row;
+      slot = (slot + 1) & this.#mask;
+    }
+    return -1;
+  }
+}
+
+const encoder = new TextEncoder();
+let scratch = new Uint8Array(512);
+
+function encode(text: string): number {
+  if (text.length * 3 > scratch.length) scratch = new Uint8Array(text.length * 3);
+  return encoder.encodeInto(text, scratch).written;
+}
+
+/** FNV-1a, then a mix: ids that share a long prefix differ in few bits, and the table uses the low ones. */
+function hash(bytes: Uint8Array, start: number, end: number): number {
+  let h = 0x811c9dc5;
+  for (let i = start; i < end; i++) h = Math.imul(h ^ bytes[i]!, 0x01000193);
+  h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+  return (h ^ (h >>> 13)) >>> 0;
+}
+
+function equal(a: Uint8Array, startA: number, endA: number, b: Uint8Array, startB: number, endB: number) {
+  if (endA - startA !== endB - startB) return false;
+  // From the end: ids made close in time differ there first.
+  for (let i = endA - 1, j = endB - 1; i >= startA; i--, j--) if (a[i] !== b[j]) return false;
+  return true;
+}

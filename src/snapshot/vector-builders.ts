@@ -1,0 +1,210 @@
+import { RunfoldError } from '../core/errors.ts';
+import { wellFormed } from './datasets.ts';
+import { type Codes, codesFor, DictionaryVector, NumberVector, TextVector } from './vectors.ts';
+
+/** Grow by doubling; `build` takes what was filled. A builder is used once. */
+export class NumberBuilder {
+  #numbers: Float64Array;
+  #length = 0;
+
+  constructor(capacity: number) {
+    this.#numbers = new Float64Array(capacity);
+  }
+
+  push(value: number | null): void {
+    if (this.#length === this.#numbers.length) this.#reserve(1);
+    this.#numbers[this.#length++] = value ?? Number.NaN;
+  }
+
+  copy(from: NumberVector, i: number): void {
+    if (this.#length === this.#numbers.length) this.#reserve(1);
+    this.#numbers[this.#length++] = from.raw(i);
+  }
+
+  gather(from: NumberVector, indexes: Uint32Array): void {
+    this.#reserve(indexes.length);
+    const out = this.#numbers;
+    let at = this.#length;
+    for (let k = 0; k < indexes.length; k++) out[at++] = from.raw(indexes[k]!);
+    this.#length = at;
+  }
+
+  build(): NumberVector {
+    return new NumberVector(this.#numbers.subarray(0, this.#length));
+  }
+
+  #reserve(more: number): void {
+    const need = this.#length + more;
+    if (need <= this.#numbers.length) return;
+    const grown = new Float64Array(Math.max(need, this.#numbers.length * 2, 16));
+    grown.set(this.#numbers.subarray(0, this.#length));
+    this.#numbers = grown;
+  }
+}
+
+export class DictionaryBuilder {
+  #codes: Uint32Array;
+  #length = 0;
+  readonly #dictionary: (string | null)[] = [null];
+  readonly #codeOf = new Map<string, number>();
+  /** Codes of the last source in ours, 0 where not yet known: copies mostly come from one source. */
+  #source: DictionaryVector | null = null;
+  #mapping = new Uint32Array(0);
+
+  constructor(capacity: number) {
+    this.#codes = new Uint32Array(capacity);
+  }
+
+  push(value: string | null): void {
+    if (this.#length === this.#codes.length) this.#reserve(1);
+    this.#codes[this.#length++] = value === null ? 0 : this.#intern(value);
+  }
+
+  copy(from: DictionaryVector, i: number): void {
+    if (this.#length === this.#codes.length) this.#reserve(1);
+    this.#codes[this.#length++] = this.#translate(from, from.codes[i]!);
+  }
+
+  gather(from: DictionaryVector, indexes: Uint32Array): void {
+    this.#reserve(indexes.length);
+    this.#translate(from, 0);
+    const mapping = this.#mapping;
+    const { codes } = from;
+    const out = this.#codes;
+    let at = this.#length;
+    for (let k = 0; k < indexes.length; k++) {
+      const code = codes[indexes[k]!]!;
+      const known = mapping[code]!;
+      out[at++] = known !== 0 || code === 0 ? known : this.#translate(from, code);
+    }
+    this.#length = at;
+  }
+
+  build(): DictionaryVector {
+    const codes: Codes = codesFor(this.#dictionary.length, this.#length);
+    codes.set(this.#codes.subarray(0, this.#length));
+    return new DictionaryVector(codes, this.#dictionary);
+  }
+
+  #translate(from: DictionaryVector, code: number): number {
+    if (this.#source !== from) {
+      this.#source = from;
+      this.#mapping = new Uint32Array(from.dictionary.length);
+    }
+    if (code === 0) return 0;
+    const known = this.#mapping[code]!;
+    if (known !== 0) return known;
+    const ours = this.#intern(from.dictionary[code]!);
+    this.#mapping[code] = ours;
+    return ours;
+  }
+
+  #intern(value: string): number {
+    const known = this.#codeOf.get(value);
+    if (known !== undefined) return known;
+    const text = wellFormed(value);
+    if (text !== value) return this.#intern(text);
+    const code = this.#dictionary.push(text) - 1;
+    this.#codeOf.set(text, code);
+    return code;
+  }
+
+  #reserve(more: number): void {
+    const need = this.#length + more;
+    if (need <= this.#codes.length) return;
+    const grown = new Uint32Array(Math.max(need, this.#codes.length * 2, 16));
+    grown.set(this.#codes.subarray(0, this.#length));
+    this.#codes = grown;
+  }
+}
+
+const encoder = new TextEncoder();
+/** Offsets are signed 32-bit numbers. */
+const TEXT_BYTES_MAX = 0x7fff_ffff;
+
+export class TextBuilder {
+  #bytes: Uint8Array;
+  #used = 0;
+  #offsets: Int32Array;
+  #length = 0;
+
+  constructor(capacity: number) {
+    this.#offsets = new Int32Array(capacity + 1);
+    this.#bytes = new Uint8Array(0);
+  }
+
+  push(value: string | null): void {
+    this.#reserveRows(1);
+    this.#offsets[this.#length++] = value === null ? ~this.#used : this.#used;
+    if (value === null) return;
+    this.#reserveBytes(value.length * 3);
+    this.#used += encoder.encodeInto(value, this.#bytes.subarray(this.#used)).written;
+  }
+
+  copy(from: TextVector, i: number): void {
+    this.#reserveRows(1);
+    this.#offsets[this.#length++] = from.isNull(i) ? ~this.#used : this.#used;
+    this.#append(from, from.start(i), from.start(i + 1));
+  }
+
+  /** Neighbours in the source are copied in one piece. */
+  gather(from: TextVector, indexes: Uint32Array): void {
+    this.#reserveRows(indexes.length);
+    for (let k = 0; k < indexes.length; ) {
+      const first = indexes[k]!;
+      let run = 1;
+      while (k + run < indexes.length && indexes[k + run] === first + run) run++;
+      const start = from.start(first);
+      const shift = this.#used - start;
+      for (let i = first; i < first + run; i++) {
+        const offset = from.offsets[i]!;
+        // ~(o + shift) is ~o − shift.
+        this.#offsets[this.#length++] = offset < 0 ? offset - shift : offset + shift;
+      }
+      this.#append(from, start, from.start(first + run));
+      k += run;
+    }
+  }
+
+  build(): TextVector {
+    const offsets = this.#offsets.slice(0, this.#length + 1);
+    offsets[this.#length] = this.#used;
+    return new TextVector(this.#bytes.slice(0, this.#used), offsets);
+  }
+
+  #append(from: TextVector, start: number, end: number): void {
+    if (start === end) return;
+    this.#reserveBytes(end - start);
+    if (end - start > 64) {
+      this.#bytes.set(from.bytes.subarray(start, end), this.#used);
+      this.#used += end - start;
+      return;
+    }
+    // For an id a loop is quicker than making a view.
+    const bytes = this.#bytes;
+    let used = this.#used;
+    for (let at = start; at < end; at++) bytes[used++] = from.bytes[at]!;
+    this.#used = used;
+  }
+
+  #reserveRows(more: number): void {
+    const need = this.#length + more + 1;
+    if (need <= this.#offsets.length) return;
+    const grown = new Int32Array(Math.max(need, this.#offsets.length * 2, 16));
+    grown.set(this.#offsets.subarray(0, this.#length));
+    this.#offsets = grown;
+  }
+
+  #reserveBytes(more: number): void {
+    const need = this.#used + more;
+    if (need <= this.#bytes.length) return;
+    if (need > TEXT_BYTES_MAX) {
+      throw new RunfoldError('LIMIT_EXCEEDED', `One text column would exceed ${TEXT_BYTES_MAX} bytes.`, {
+        hint: 'Build fewer rows at a time.',
+      });
+    }
+    const grown = new Uint8Array(Math.min(Math.max(need, this.#bytes.length * 2, 256), TEXT_BYTES_MAX));
+    grown.set(this.#bytes.subarray(0, this.#used));
+    this.#bytes = grown;
+  }
+}

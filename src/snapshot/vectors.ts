@@ -1,0 +1,181 @@
+import type { Dataset } from '../runs/run.ts';
+import { parseDatasets } from './datasets.ts';
+
+/** How `Rows` keeps one column: typed arrays, no object per row. Vectors never change. */
+export type Vector = NumberVector | DictionaryVector | TextVector;
+export type Codes = Uint8Array | Uint16Array | Uint32Array;
+
+/**
+ * Integers from 0 to 2^53 − 1 or null, in the fewest bytes that hold their range: 0 is null, v is v − least + 1.
+ * Beyond 32 bits a second array holds bits 32 to 39, so that times 34 years apart take 5 bytes each; beyond 40 bits
+ * the numbers are kept as they are, in a Float64Array with NaN for null.
+ */
+export class NumberVector {
+  readonly length: number;
+  /** Of the values that are not null; NaN where there are none. */
+  readonly min: number;
+  readonly max: number;
+  readonly nullCount: number;
+  readonly #low: Codes | Float64Array;
+  readonly #high: Uint8Array | null;
+  /** What to add to a stored number; NaN: they are in a Float64Array, as they are. */
+  readonly #base: number;
+
+  /** NaN is null. The array is copied. */
+  constructor(numbers: Float64Array) {
+    let min = Number.POSITIVE_INFINITY;
+    let max = Number.NEGATIVE_INFINITY;
+    let nullCount = 0;
+    for (let i = 0; i < numbers.length; i++) {
+      const value = numbers[i]!;
+      if (value < min) min = value;
+      if (value > max) max = value;
+      // NaN alone differs from itself, and the comparison is cheaper than Number.isNaN in these loops.
+      if (value !== value) nullCount++;
+    }
+    const some = nullCount < numbers.length;
+    this.length = numbers.length;
+    this.min = some ? min : Number.NaN;
+    this.max = some ? max : Number.NaN;
+    this.nullCount = nullCount;
+    const distinct = some ? max - min + 2 : 1;
+    const base = some ? min - 1 : 0;
+    this.#base = distinct > 2 ** 40 ? Number.NaN : base;
+    this.#high = distinct > 2 ** 32 && distinct <= 2 ** 40 ? new Uint8Array(numbers.length) : null;
+    this.#low = distinct > 2 ** 40 ? numbers.slice() : narrow(numbers, distinct, base, this.#high);
+  }
+
+  at(i: number): number | null {
+    const value = this.raw(i);
+    return value !== value ? null : value;
+  }
+
+  /** As `at`, with NaN for null. */
+  raw(i: number): number {
+    const high = this.#high;
+    const value = high === null ? this.#low[i]! : this.#low[i]! + high[i]! * 2 ** 32;
+    if (this.#base !== this.#base) return value;
+    return value === 0 ? Number.NaN : value + this.#base;
+  }
+
+  isNull(i: number): boolean {
+    const value = this.raw(i);
+    return value !== value;
+  }
+
+  /** Numbers of the rows from `start` to `end`, NaN for null, written to `out` from `at`. */
+  copyTo(out: Float64Array, at: number, start = 0, end = this.length): void {
+    const low = this.#low;
+    const high = this.#high;
+    const base = this.#base;
+    if (base !== base) {
+      out.set((low as Float64Array).subarray(start, end), at);
+      return;
+    }
+    for (let i = start; i < end; i++) {
+      const value = high === null ? low[i]! : low[i]! + high[i]! * 2 ** 32;
+      out[at++] = value === 0 ? Number.NaN : value + base;
+    }
+  }
+
+  get sizeBytes(): number {
+    return this.#low.byteLength + (this.#high?.byteLength ?? 0);
+  }
+}
+
+function narrow(numbers: Float64Array, distinct: number, base: number, high: Uint8Array | null): Codes {
+  const low = codesFor(distinct, numbers.length);
+  for (let i = 0; i < numbers.length; i++) {
+    const value = numbers[i]!;
+    if (value !== value) continue;
+    // The store keeps the low 32 bits.
+    low[i] = value - base;
+    if (high !== null) high[i] = (value - base) / 2 ** 32;
+  }
+  return low;
+}
+
+/** The narrowest array of `length` zeros for codes below `distinct`. */
+export function codesFor(distinct: number, length: number): Codes {
+  if (distinct <= 0x100) return new Uint8Array(length);
+  return distinct <= 0x1_0000 ? new Uint16Array(length) : new Uint32Array(length);
+}
+
+/** Codes into a dictionary. Code 0 is null in every dictionary, so `dictionary[0]` is null. */
+export class DictionaryVector {
+  readonly codes: Codes;
+  readonly dictionary: readonly (string | null)[];
+  readonly #datasets: (readonly Dataset[])[] = [];
+
+  constructor(codes: Codes, dictionary: readonly (string | null)[]) {
+    this.codes = codes;
+    this.dictionary = dictionary;
+  }
+
+  get length(): number {
+    return this.codes.length;
+  }
+
+  at(i: number): string | null {
+    return this.dictionary[this.codes[i]!]!;
+  }
+
+  isNull(i: number): boolean {
+    return this.codes[i] === 0;
+  }
+
+  /** The entry as a list of tables: parsed once, frozen, shared by all rows that have it. */
+  datasets(code: number): readonly Dataset[] {
+    const known = this.#datasets[code];
+    if (known !== undefined) return known;
+    const text = this.dictionary[code];
+    const parsed = text === null || text === undefined ? [] : parseDatasets(text);
+    this.#datasets[code] = parsed;
+    return parsed;
+  }
+
+  get sizeBytes(): number {
+    // 16 bytes of header per string and 8 of pointer: V8's own figures, one byte per Latin-1 character.
+    return this.dictionary.reduce((sum, text) => sum + 24 + (text?.length ?? 0), this.codes.byteLength);
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Texts as UTF-8, end to end. `offsets[i]` is where row i starts; for null it is the bitwise complement of that
+ * (negative), which costs no bitmap and keeps the end of row i − 1 readable.
+ */
+export class TextVector {
+  readonly bytes: Uint8Array;
+  readonly offsets: Int32Array;
+  readonly #buffer: Buffer;
+
+  constructor(bytes: Uint8Array = NO_BYTES, offsets: Int32Array = new Int32Array(1)) {
+    this.bytes = bytes;
+    this.offsets = offsets;
+    this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get length(): number {
+    return this.offsets.length - 1;
+  }
+
+  start(i: number): number {
+    const offset = this.offsets[i]!;
+    return offset < 0 ? ~offset : offset;
+  }
+
+  at(i: number): string | null {
+    const offset = this.offsets[i]!;
+    return offset < 0 ? null : this.#buffer.toString('utf8', offset, this.start(i + 1));
+  }
+
+  isNull(i: number): boolean {
+    return this.offsets[i]! < 0;
+  }
+
+  get sizeBytes(): number {
+    return this.bytes.byteLength + this.offsets.byteLength;
+  }
+}

@@ -1,0 +1,160 @@
+import { linkSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, throwIfAborted } from '../core/clock.ts';
+import { crc32c } from '../core/crc32c.ts';
+import { StoreError } from '../core/errors.ts';
+import { systemRandom, uniform } from '../core/random.ts';
+import { isErrno, overlapping } from './file-errors.ts';
+import { encodeHeader, readMeta } from './file-frame.ts';
+import { BUSY, FileLocks } from './file-locks.ts';
+import { fillStaged, openStaged } from './file-staging.ts';
+import { ABSENT, type ObjectMeta, type PutOptions } from './object-store.ts';
+
+/**
+ * A list's server time is this long ago, and a name appears sooner than this after the time in its header: hence
+ * "created before the server time" implies "in the list". The second between them is for the system calls that
+ * follow the last look at the clock.
+ */
+export const LIST_LAG_MS = 5_000;
+const PUBLISH_WITHIN_MS = LIST_LAG_MS - 1_000;
+const STAGINGS_MAX = 4;
+const LOCK_POLL_MS_MAX = 25;
+
+export interface FileWriterOptions {
+  /** Where unfinished files are written; on the same file system as the objects. */
+  stagingDir: string;
+  locksDir: string;
+  clock: Clock;
+  fsync: boolean;
+  lockWaitMsMax: number;
+}
+
+/** The write path of FileStore, whose docstring says why it is atomic. */
+export class FileWriter {
+  readonly #options: FileWriterOptions;
+  readonly #locks: FileLocks;
+
+  constructor(options: FileWriterOptions) {
+    this.#options = options;
+    this.#locks = new FileLocks(options.locksDir);
+  }
+
+  /** The object under its name, not yet durable there; null when the precondition does not hold. */
+  async write(key: string, path: string, body: Uint8Array, options: PutOptions): Promise<ObjectMeta | null> {
+    const { clock, fsync, stagingDir } = this.#options;
+    const { ifGeneration, signal } = options;
+    const checksum = crc32c(body);
+    for (let stagings = 0; stagings < STAGINGS_MAX; stagings++) {
+      const createdAt = clock.now();
+      const meta: ObjectMeta = {
+        key,
+        generation: newGeneration(createdAt),
+        sizeBytes: body.length,
+        crc32c: checksum,
+        createdAt,
+        metadata: { ...options.metadata },
+      };
+      const staged = join(stagingDir, meta.generation);
+      const fd = openStaged(staged);
+      try {
+        await fillStaged(fd, [encodeHeader(meta, options), body], fsync);
+        throwIfAborted(signal);
+        const publish = () => {
+          if (clock.now() - createdAt > PUBLISH_WITHIN_MS) return 'late';
+          return publishStaged(staged, path, key, ifGeneration) ? 'written' : 'conflict';
+        };
+        const outcome = ifGeneration === ABSENT ? publish() : await this.locked(key, signal, publish);
+        if (outcome === 'conflict') return null;
+        if (outcome === 'written') {
+          // Late only if this process was stopped between check and link: lists show it from now on, not from then.
+          const now = clock.now();
+          return now - createdAt > LIST_LAG_MS ? { ...meta, createdAt: now } : meta;
+        }
+      } finally {
+        discard(staged);
+      }
+    }
+    throw new StoreError(
+      'STORE_UNAVAILABLE',
+      `The disk is too slow: ${key} took over ${PUBLISH_WITHIN_MS} ms to write.`,
+      { retryable: true, details: { key } },
+    );
+  }
+
+  /**
+   * Runs `critical` under the lock of the key, waiting for other processes.
+   * Throws StoreError DEADLINE_EXCEEDED after `lockWaitMsMax`, and the signal's reason.
+   */
+  async locked<T>(key: string, signal: AbortSignal | undefined, critical: () => T): Promise<T> {
+    const { clock, lockWaitMsMax } = this.#options;
+    await this.#locks.ready();
+    const lock = this.#locks.lockOf(key);
+    const until = clock.monotonic() + lockWaitMsMax;
+    for (let pollMs = 1; ; pollMs = Math.min(LOCK_POLL_MS_MAX, pollMs * 2)) {
+      throwIfAborted(signal);
+      const result = this.#locks.tryHold(lock, critical);
+      if (result !== BUSY) return result;
+      if (clock.monotonic() > until) throw this.#lockTimeout(key, lock);
+      await clock.sleep(pollMs * (0.5 + uniform(systemRandom)), signal);
+    }
+  }
+
+  close(): void {
+    this.#locks.close();
+  }
+
+  #lockTimeout(key: string, lock: number): StoreError {
+    const { lockWaitMsMax } = this.#options;
+    const path = this.#locks.pathOf(lock);
+    return new StoreError(
+      'DEADLINE_EXCEEDED',
+      `Another process held the lock of ${key} for over ${lockWaitMsMax} ms.`,
+      {
+        retryable: true,
+        hint: `A process that is stopped or stuck holds ${path}: find it with \`lsof\` or \`fuser\`, end it.`,
+        details: { key, path },
+      },
+    );
+  }
+}
+
+type Precondition = PutOptions['ifGeneration'];
+
+/** Whether the precondition holds now. Outside the lock only `false` is final: generations never return. */
+export function holds(path: string, key: string, ifGeneration: Precondition): boolean {
+  if (ifGeneration === undefined) return true;
+  if (ifGeneration !== ABSENT) return readMeta(path, key)?.generation === ifGeneration;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory()) throw overlapping(key);
+  return found === undefined;
+}
+
+/** The commit point of every put. False when the precondition does not hold. */
+function publishStaged(staged: string, path: string, key: string, ifGeneration: Precondition): boolean {
+  if (ifGeneration !== ABSENT) {
+    if (!holds(path, key, ifGeneration)) return false;
+    renameSync(staged, path);
+    return true;
+  }
+  try {
+    linkSync(staged, path);
+    return true;
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error;
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw overlapping(key);
+    return false;
+  }
+}
+
+/** By now the outcome is settled: a leftover is harmless and goes when a store is next opened. */
+function discard(staged: string): void {
+  try {
+    rmSync(staged, { force: true });
+  } catch {}
+}
+
+/** Time, so that generations are never reused for lack of randomness, and 64 random bits. */
+function newGeneration(timeMs: number): string {
+  const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
+  return hex(Math.floor(timeMs), 12) + hex(systemRandom.u32(), 8) + hex(systemRandom.u32(), 8);
+}

@@ -1,0 +1,103 @@
+import { crc32c } from '../core/crc32c.ts';
+import { checkId, decodeSegment, encodeSegment, isId } from '../core/ids.ts';
+import { uuidv7Floor } from '../core/uuid.ts';
+
+/** Where everything lives (DESIGN §2, ADR 0003). Ids are checked here once more: no unchecked id becomes a key. */
+
+export const RUNS_PREFIX = 'authoritative-runs/runs/';
+export const ORGS_PREFIX = 'catalog/orgs/';
+export const DIRTY_PREFIX = 'catalog/dirty/';
+export const DIRTY_SHARDS = 256;
+
+const org = (orgId: string) => encodeSegment(checkId('org id', orgId));
+
+export function runsPrefix(orgId: string): string {
+  return `${RUNS_PREFIX}${org(orgId)}/`;
+}
+
+export function runKey(orgId: string, runId: string): string {
+  return `${runsPrefix(orgId)}${encodeSegment(checkId('run id', runId))}.json`;
+}
+
+/** The ids in a canonical run's key; null when the key is none. */
+export function parseRunKey(key: string): { orgId: string; runId: string } | null {
+  const match = /^authoritative-runs\/runs\/([^/]+)\/([^/]+)\.json$/.exec(key);
+  const orgId = match && decodeSegment(match[1]!);
+  const runId = match && decodeSegment(match[2]!);
+  return isId(orgId) && isId(runId) ? { orgId, runId } : null;
+}
+
+export function orgPrefix(orgId: string): string {
+  return `${ORGS_PREFIX}${org(orgId)}/`;
+}
+
+/** The org of a key or prefix under `catalog/orgs/`; null when it is none. */
+export function orgOfKey(key: string): string | null {
+  if (!key.startsWith(ORGS_PREFIX)) return null;
+  const orgId = decodeSegment(key.slice(ORGS_PREFIX.length).split('/', 1)[0]!);
+  return isId(orgId) ? orgId : null;
+}
+
+export function manifestKey(orgId: string): string {
+  return `${orgPrefix(orgId)}manifest.json`;
+}
+
+export function manifestsPrefix(orgId: string): string {
+  return `${orgPrefix(orgId)}manifests/`;
+}
+
+export function manifestCopyKey(orgId: string, version: number): string {
+  return `${manifestsPrefix(orgId)}${version}.json`;
+}
+
+export function logPrefix(orgId: string): string {
+  return `${orgPrefix(orgId)}log/`;
+}
+
+export function entryKey(orgId: string, name: string): string {
+  return `${logPrefix(orgId)}${name}.json`;
+}
+
+/** Inclusive lower bound of all entries named at or after `timeMs`. */
+export function entryKeyFloor(orgId: string, timeMs: number): string {
+  return `${logPrefix(orgId)}${uuidv7Floor(timeMs)}.json`;
+}
+
+/** The uuidv7 in the key of an entry, part or garbage list. */
+export function nameOfKey(key: string): string {
+  return key.slice(key.lastIndexOf('/') + 1).replace(/\.(json|parquet)$/, '');
+}
+
+export function partsPrefix(orgId: string): string {
+  return `${orgPrefix(orgId)}snapshots/`;
+}
+
+export function partKey(orgId: string, name: string): string {
+  return `${partsPrefix(orgId)}${name}.parquet`;
+}
+
+export function garbagePrefix(orgId: string): string {
+  return `${orgPrefix(orgId)}garbage/`;
+}
+
+export function garbageKey(orgId: string, name: string): string {
+  return `${garbagePrefix(orgId)}${name}.json`;
+}
+
+/** The same org is in the same shard for ever: markers and compactors agree on it. */
+export function shardOf(orgId: string): number {
+  return crc32c(new TextEncoder().encode(orgId)) % DIRTY_SHARDS;
+}
+
+export function dirtyShardPrefix(shard: number): string {
+  return `${DIRTY_PREFIX}${shard.toString(16).padStart(2, '0')}/`;
+}
+
+export function dirtyKey(orgId: string): string {
+  return `${dirtyShardPrefix(shardOf(orgId))}${org(orgId)}`;
+}
+
+export function orgOfDirtyKey(key: string): string | null {
+  const orgId = decodeSegment(key.slice(key.lastIndexOf('/') + 1));
+  return isId(orgId) ? orgId : null;
+}

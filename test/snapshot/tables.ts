@@ -1,0 +1,17 @@
+import type { Projection } from '../../src/runs/projection.ts';
+import { type Rows, RowsBuilder } from '../../src/snapshot/rows.ts';
+
+export function tableOf(orgId: string, projections: readonly Projection[]): Rows {
+  const builder = new RowsBuilder(orgId, projections.length);
+  for (const projection of projections) builder.add(projection);
+  return builder.build();
+}
+
+export function projectionsOf(rows: Rows): Projection[] {
+  return Array.from({ length: rows.length }, (_, i) => rows.get(i));
+}
+
+/** As JSON, so that the order of keys counts too. */
+export function json(projections: readonly Projection[]): string[] {
+  return projections.map((projection) => JSON.stringify(projection));
+}
