@@ -31,7 +31,8 @@ export async function collect(
 }
 
 function isDue({ limits }: CompactorContext, { kind, committedAt }: WaitingGarbage, now: number): boolean {
-  return now - committedAt >= (kind === 'entries' ? limits.entryGraceMs : limits.partGraceMs);
+  const grace = kind === 'entries' ? limits.entryGraceMs : limits.partGraceMs;
+  return now - committedAt >= grace + limits.serverTimeResolutionMs;
 }
 
 async function collectList(

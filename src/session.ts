@@ -3,11 +3,11 @@ import { type Clock, systemClock } from './core/clock.ts';
 import { type Limits, limits as limitsOf } from './core/limits.ts';
 import { type Random, systemRandom } from './core/random.ts';
 import { LogWriter } from './log/append.ts';
-import { ServerClock } from './log/server-clock.ts';
 import { ObjectRunStore } from './runs/object-run-store.ts';
 import { Recorder } from './runs/recorder.ts';
 import type { RunStore } from './runs/run-store.ts';
 import type { ObjectStore } from './store/object-store.ts';
+import { calibrating, ServerClock } from './store/server-clock.ts';
 
 /** Everything one process needs, on one store. */
 export interface Session {
@@ -16,6 +16,8 @@ export interface Session {
   recorder: Recorder;
   catalog: Catalog;
   clock: Clock;
+  /** The store's clock as far as it is known; local time before the first request. */
+  serverClock: ServerClock;
   random: Random;
   limits: Limits;
   /** Waits for appends in flight. The store stays open: it belongs to the caller. */
@@ -30,14 +32,15 @@ export interface SessionOptions {
 }
 
 /** Wires recorder and reader onto one store. No request is made. */
-export function openSession(store: ObjectStore, options: SessionOptions = {}): Session {
+export function openSession(bare: ObjectStore, options: SessionOptions = {}): Session {
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;
   const limits = limitsOf(options.limits);
-  const runs = options.runs ?? new ObjectRunStore(store, limits);
   const serverClock = new ServerClock(clock);
+  const store = calibrating(bare, clock, serverClock);
+  const runs = options.runs ?? new ObjectRunStore(store, limits);
   const log = new LogWriter(store, { clock, serverClock, random, limits });
   const recorder = new Recorder(runs, log, { limits, now: () => serverClock.now() });
   const catalog = openCatalog(store, { clock, limits, runs });
-  return { store, runs, recorder, catalog, clock, random, limits, close: () => log.idle() };
+  return { store, runs, recorder, catalog, clock, serverClock, random, limits, close: () => log.idle() };
 }

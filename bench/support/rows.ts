@@ -36,13 +36,16 @@ export function realisticRows(profile: RowsProfile): Projection[] {
 function realisticRow(orgId: string, createdAt: number, table: number, random: Random): Projection {
   const status = pickStatus(random);
   const startedAt = status === 'QUEUED' ? null : createdAt + 200 + below(random, 20_000);
-  const ended = status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED' || status === 'TIMED_OUT';
+  const ended =
+    status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED' || status === 'TIMED_OUT';
   const finishedAt = ended && startedAt !== null ? startedAt + 1_000 + below(random, 900_000) : null;
   const heartbeatAt = startedAt === null ? null : (finishedAt ?? startedAt + 60_000) - below(random, 60_000);
   const output = { namespace: `warehouse.${table % 7}`, name: `analytics.fact_orders_${table}` };
   const runId = uuidv7(createdAt, random);
   const failed = status === 'FAILED' || status === 'TIMED_OUT';
-  const message = failed ? `attempt ${1 + below(random, 3)}: ${pick(random, ERRORS)} in stage ${below(random, 40)}` : null;
+  const message = failed
+    ? `attempt ${1 + below(random, 3)}: ${pick(random, ERRORS)} in stage ${below(random, 40)}`
+    : null;
   return {
     run_id: runId,
     org_id: orgId,
@@ -57,7 +60,11 @@ function realisticRow(orgId: string, createdAt: number, table: number, random: R
     started_at: startedAt,
     finished_at: finishedAt,
     heartbeat_at: heartbeatAt,
-    payload: { target_namespace: output.namespace, target_table: output.name, source_type: pick(random, SOURCES) },
+    payload: {
+      target_namespace: output.namespace,
+      target_table: output.name,
+      source_type: pick(random, SOURCES),
+    },
     inputs: Array.from({ length: table % 4 }, (_, i) => ({
       namespace: `warehouse.${(table + i) % 7}`,
       name: `staging.orders_${table - (table % 4) + i}`,
@@ -85,6 +92,7 @@ function realisticRow(orgId: string, createdAt: number, table: number, random: R
         : null,
     error: message === null ? null : { code: pick(random, ERRORS), message },
     code_version: `2026.10.${below(random, 30)}`,
+    first_created_at: null,
     projection_version: 1,
   };
 }

@@ -38,6 +38,8 @@ export const defaultLimits = {
 
   /** |server time − time in the name| of an acknowledged entry. */
   entryLagMaxMs: 30_000,
+  /** Some stores tell an object's creation in whole seconds only; graces are longer by this. */
+  serverTimeResolutionMs: 1_000,
   /** From a commit until the entries (parts) it made unneeded may be deleted. */
   entryGraceMs: 120_000,
   partGraceMs: 3_600_000,
@@ -52,6 +54,9 @@ export const defaultLimits = {
 
   /** Heartbeats of one run reach the log at most this often. */
   heartbeatIndexIntervalMs: 60_000,
+
+  /** The sweep looks at active runs whose row is older than this. */
+  sweepAgeMs: 180_000,
 
   /** Head parts up to this size travel inside the manifest. */
   inlineHeadBytesMax: 256 * 1024,

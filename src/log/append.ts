@@ -6,11 +6,12 @@ import { uuidv7 } from '../core/uuid.ts';
 import type { LogRecord } from '../runs/record.ts';
 import { dirtyKey, entryKey } from '../store/keys.ts';
 import { ABSENT, type ObjectStore } from '../store/object-store.ts';
+import type { ServerClock } from '../store/server-clock.ts';
 import { encodeEntry, inlinePayload } from './entry.ts';
-import type { ServerClock } from './server-clock.ts';
 
 export interface LogWriterOptions {
   clock: Clock;
+  /** Must learn from `store`: see `calibrating`. */
   serverClock: ServerClock;
   random: Random;
   limits: Limits;
@@ -44,10 +45,11 @@ export class LogWriter {
    * Resolves when the records are durable and every later refresh sees them. Rejects with OutcomeUnknownError
    * when they may be, and with a StoreError when they are not. An abort stops the waiting, not always the write.
    */
-  append(orgId: string, records: readonly LogRecord[], signal?: AbortSignal): Promise<void> {
+  async append(orgId: string, records: readonly LogRecord[], signal?: AbortSignal): Promise<void> {
     throwIfAborted(signal);
+    // An entry without records would be a corrupt one.
+    if (records.length === 0) return;
     const queue = this.#queues.get(orgId) ?? [];
-    this.#queues.set(orgId, queue);
     const queued = queue.reduce((n, w) => n + w.records.length, 0);
     if (queued + records.length > this.#options.limits.queueRecordsMax) {
       throw new RunfoldError(
@@ -58,6 +60,7 @@ export class LogWriter {
         },
       );
     }
+    this.#queues.set(orgId, queue);
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         const at = queue.indexOf(waiting);
@@ -133,7 +136,7 @@ export class LogWriter {
     let lastCause: unknown;
     for (let attempt = 0; attempt < limits.attemptsMax; attempt++) {
       const named = serverClock.now();
-      const sentAt = clock.now();
+      const began = clock.monotonic();
       const key = entryKey(orgId, uuidv7(named, random));
       const put = await this.#store.put(key, body, {
         ifGeneration: ABSENT,
@@ -141,9 +144,11 @@ export class LogWriter {
         contentType: 'application/json',
       });
       if (put.outcome === 'written') {
-        serverClock.learn(put.meta.createdAt, sentAt);
-        if (Math.abs(put.meta.createdAt - named) <= limits.entryLagMaxMs) return;
-        // A reader may already list from a later time: only an entry under an honest name may be acknowledged.
+        // It became visible some time between its creation and now. A reader may already list from later than its
+        // name says: only an entry under an honest name may be acknowledged.
+        const visibleBy = put.meta.createdAt + (clock.monotonic() - began);
+        if (named - put.meta.createdAt <= limits.entryLagMaxMs && visibleBy - named <= limits.entryLagMaxMs)
+          return;
         continue;
       }
       if (put.outcome === 'unknown') lastCause = put.cause;

@@ -15,7 +15,7 @@ export const DICTIONARY_V1 = new TextEncoder().encode(
     ',"updated_at":179,"started_at":null,"started_at":179,"finished_at":null,"finished_at":179,"heartbeat_at":null,"heartbeat_at":179',
     ',"payload":{"target_namespace":null,"target_table":null,"source_type":null},"payload":{"target_namespace":"","target_table":"","source_type":"',
     '"},"inputs":[{"namespace":"","name":""},{"namespace":""}],"outputs":[{"namespace":"","name":"',
-    '"}],"latest_task":null,"result":null,"error":null,"code_version":null,"projection_version":1}},{"kind":"put","row":{"run_id":"',
-    '"}],"latest_task":null,"result":null,"error":null,"code_version":null,"projection_version":1}}]}',
+    '"}],"latest_task":null,"result":null,"error":null,"code_version":null,"first_created_at":null,"projection_version":1}},{"kind":"put","row":{"run_id":"',
+    '"}],"latest_task":null,"result":null,"error":null,"code_version":null,"first_created_at":null,"projection_version":1}}]}',
   ].join(''),
 );

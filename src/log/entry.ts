@@ -32,7 +32,8 @@ export function encodeEntry({ org_id, records }: Entry): Uint8Array {
 /** Throws CorruptError or FormatError, naming the key. */
 export function decodeEntry(key: string, orgId: string, body: Uint8Array): Entry {
   const entry = checkStored(key, entrySchema, parseStored(key, 'entry', ENTRY_FORMAT, body));
-  if (entry.org_id !== orgId) throw new CorruptError(key, 'it belongs to another org');
+  const foreign = entry.records.some((record) => record.kind !== 'delete' && record.row.org_id !== orgId);
+  if (entry.org_id !== orgId || foreign) throw new CorruptError(key, 'it belongs to another org');
   return entry;
 }
 

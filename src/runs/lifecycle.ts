@@ -141,7 +141,8 @@ export function lifecycleError(
 
 /** Whether the canonical run is past its heartbeat or run time-out. */
 export function expired(run: Run, now: number): 'heartbeat' | 'run' | null {
-  const beganAt = run.started_at ?? run.created_at;
+  // A queued run waits since its creation or its retry, which are the last change of one that nobody works on.
+  const beganAt = run.started_at ?? run.updated_at;
   if (run.run_timeout_ms !== null && now - beganAt > run.run_timeout_ms) return 'run';
   if (run.heartbeat_timeout_ms === null || run.status === 'QUEUED') return null;
   return now - Math.max(beganAt, run.heartbeat_at ?? 0) > run.heartbeat_timeout_ms ? 'heartbeat' : null;
@@ -193,6 +194,7 @@ function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): 
     result: null,
     error: null,
     code_version: input.code_version ?? null,
+    first_created_at: null,
     fingerprint,
     indexed_revision: 1,
     indexed_at: now,

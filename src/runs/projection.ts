@@ -56,6 +56,7 @@ export const projectionSchema = z.object({
   result: resultSchema.nullable(),
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),
+  first_created_at: time.nullable(),
   projection_version: z.number().int().positive(),
 });
 export type Projection = z.infer<typeof projectionSchema>;
@@ -92,6 +93,7 @@ export function project(run: Run): Projection {
     },
     error: run.error && cutError(run.error),
     code_version: run.code_version,
+    first_created_at: run.first_created_at,
     projection_version: PROJECTION_VERSION,
   };
 }

@@ -77,8 +77,20 @@ export class Recorder {
       }
       if (!changed || run === null) return null;
       const revision = (stored?.run.revision ?? 0) + 1;
-      return { ...run, revision, indexed_revision: revision, indexed_at: run.updated_at };
+      const before = stored?.run ?? run;
+      const first_created_at = before.first_created_at ?? (run.created_at < before.created_at ? before.created_at : null);
+      return { ...run, first_created_at, revision, indexed_revision: revision, indexed_at: run.updated_at };
     });
+  }
+
+  /** Server-calibrated time, ms. */
+  now(): number {
+    return this.#options.now();
+  }
+
+  /** Appends the record of a canonical run as it was just read, for sweeps that found it missing. */
+  async repeatRecord(run: Run, signal?: AbortSignal): Promise<void> {
+    await this.#log.append(run.org_id, [putOf(run)], signal);
   }
 
   /** `next` gives the run to write, or null where the event is a repeat; it throws what refuses the event. */

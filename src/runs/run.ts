@@ -132,6 +132,11 @@ export const runSchema = z.looseObject({
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),
   /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
+  /**
+   * What `created_at` was when the run was first written, where events that came later have moved it back; else
+   * null. Together they bound every `created_at` that any record of the run ever had.
+   */
+  first_created_at: nullableTime,
   fingerprint: z.string(),
   /**
    * The last revision whose record had to be in the log before it was acknowledged, and its `updated_at`. Later

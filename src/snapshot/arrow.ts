@@ -1,4 +1,5 @@
 import {
+  type Vector as ArrowVector,
   Bool,
   type Data,
   type DataType,
@@ -16,9 +17,8 @@ import {
   Timestamp,
   TimeUnit,
   Utf8,
-  type Vector as ArrowVector,
 } from 'apache-arrow';
-import { type ColumnDefinition, COLUMNS, isOptional, type StoredColumn } from './columns.ts';
+import { COLUMNS, type ColumnDefinition, isOptional, type StoredColumn } from './columns.ts';
 import type { Rows } from './rows.ts';
 import { DictionaryVector, type NumberVector, TextVector } from './vectors.ts';
 
@@ -39,7 +39,10 @@ export function toArrow(rows: Rows): Table {
   );
   const type = new Struct(schema.fields);
   const children = columns.map(({ data }) => data);
-  return new Table(schema, new RecordBatch(schema, makeData({ type, length: rows.length, nullCount: 0, children })));
+  return new Table(
+    schema,
+    new RecordBatch(schema, makeData({ type, length: rows.length, nullCount: 0, children })),
+  );
 }
 
 function columnData(definition: ColumnDefinition, rows: Rows): Data<DataType> {
@@ -75,7 +78,9 @@ function datasetsData(vector: DictionaryVector): Data<DataType> {
   const namespaces = new Interner();
   const names = new Interner();
   const perCode = vector.dictionary.map((_, code) =>
-    vector.datasets(code).map(({ namespace, name }) => [namespaces.code(namespace), names.code(name)] as const),
+    vector
+      .datasets(code)
+      .map(({ namespace, name }) => [namespaces.code(namespace), names.code(name)] as const),
   );
   const length = valueOffsets[vector.length]!;
   const namespaceCodes = new Int32Array(length);
@@ -130,7 +135,13 @@ function utf8Dictionary(texts: readonly string[]): ArrowVector<Utf8> {
 function textData(vector: TextVector): Data<Utf8> {
   const valueOffsets = new Int32Array(vector.offsets.length);
   for (let i = 0; i < valueOffsets.length; i++) valueOffsets[i] = vector.start(i);
-  return makeData({ type: new Utf8(), length: vector.length, ...nullsOf(vector), valueOffsets, data: vector.bytes });
+  return makeData({
+    type: new Utf8(),
+    length: vector.length,
+    ...nullsOf(vector),
+    valueOffsets,
+    data: vector.bytes,
+  });
 }
 
 function flagData(vector: NumberVector): Data<Bool> {

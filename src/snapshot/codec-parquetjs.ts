@@ -2,18 +2,18 @@ import { Writable } from 'node:stream';
 import parquet, { type Field } from 'parquetjs-lite';
 import { defaultLimits } from '../core/limits.ts';
 import type { EncodeOptions, PartCodec } from './codec.ts';
-import { type ColumnDefinition, COLUMNS, isOptional, type StoredColumn } from './columns.ts';
+import { COLUMNS, type ColumnDefinition, isOptional, type StoredColumn } from './columns.ts';
 import { partMetadata } from './part-format.ts';
 import type { Rows } from './rows.ts';
 
-export interface ParquetjsOptions {
+interface ParquetjsOptions {
   compression?: 'SNAPPY' | 'GZIP';
 }
 
 /**
  * Parts as parquetjs-lite writes them, for consumers that read with it: it cannot open zstd pages, nor its own file
- * where a column is a TIMESTAMP, so times are plain INT64 here. Some twenty times slower than the default codec and
- * twice the size; its pages carry no checksum.
+ * where a column is a TIMESTAMP, so times are plain INT64 here. Some thirty times slower than the default codec and
+ * twice the size; its pages carry no checksum, so only the whole object's tells of a flipped bit.
  */
 export function parquetjsCodec({ compression = 'SNAPPY' }: ParquetjsOptions = {}): PartCodec {
   return { name: 'parquetjs', encode: (rows, options = {}) => encode(rows, options, compression) };

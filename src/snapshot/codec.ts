@@ -85,7 +85,8 @@ function decode(key: string, bytes: Uint8Array, options: DecodeOptions): Rows {
 
 function readMetadata(bytes: Uint8Array): FileMetaData {
   const magic = (at: number) => String.fromCharCode(...bytes.subarray(at, at + 4));
-  if (bytes.length < 12 || magic(0) !== 'PAR1' || magic(bytes.length - 4) !== 'PAR1') fail('it is not Parquet');
+  if (bytes.length < 12 || magic(0) !== 'PAR1' || magic(bytes.length - 4) !== 'PAR1')
+    fail('it is not Parquet');
   return parquetMetadata(bytes, { geoparquet: false });
 }
 

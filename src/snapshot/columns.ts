@@ -69,6 +69,9 @@ export const COLUMNS = [
     marks: true,
   }),
   column('code_version', 'dictionary', 'Version of the code that runs.', { nullable: true }),
+  column('first_created_at', 'time', 'What created_at was at first, where later events moved it back.', {
+    nullable: true,
+  }),
   column('projection_version', 'integer', 'Version of the function that made this projection.', { min: 1 }),
 ] as const;
 

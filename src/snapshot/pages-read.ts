@@ -43,13 +43,14 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
     if (!(size >= 0 && from + size <= end)) fail(`a page of ${size} bytes overruns its chunk`);
     const stored = bytes.subarray(from, from + size);
     reader.offset += size;
-    if (header.crc !== undefined && header.crc !== (crc32(stored) | 0)) fail('a page checksum does not match');
+    if (header.crc !== undefined && header.crc !== (crc32(stored) | 0))
+      fail('a page checksum does not match');
     if (header.type === 'DICTIONARY_PAGE') {
       const count = header.dictionary_page_header!.num_values;
       const plain = decompress(stored, header.uncompressed_page_size, meta.codec);
       chunk.dictionary = readByteArrays(plain, count);
     } else {
-      const page = readDataPage(header, stored, meta.codec, optional);
+      const page = readDataPage(header, stored, meta.codec, optional, rows - seen);
       seen += page.rows;
       chunk.pages.push(page);
     }
@@ -58,16 +59,21 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
   return chunk;
 }
 
-function readDataPage(header: PageHeader, stored: Uint8Array, codec: CompressionCodec, optional: boolean): Page {
+function readDataPage(
+  header: PageHeader,
+  stored: Uint8Array,
+  codec: CompressionCodec,
+  optional: boolean,
+  rowsMax: number,
+): Page {
   const v2 = header.data_page_header_v2;
   if (header.type !== 'DATA_PAGE_V2' || v2 === undefined) fail(`it has a page of type ${header.type}`);
   const { num_rows: rows, num_nulls: nulls, definition_levels_byte_length: levelBytes } = v2;
-  if (!(rows > 0 && rows === v2.num_values && nulls >= 0 && nulls <= rows)) fail(`a page of ${rows} rows`);
+  if (!(rows > 0 && rows <= rowsMax && rows === v2.num_values)) fail(`a page claims ${rows} rows`);
+  if (!(nulls >= 0 && nulls <= rows)) fail(`a page claims ${nulls} nulls`);
   if (v2.repetition_levels_byte_length !== 0 || !(levelBytes >= 0 && levelBytes <= stored.length)) {
     fail('the levels of a page overrun it');
   }
-  // Every run of levels takes a byte, and a run is no longer than a page of ours: this bounds the allocation.
-  if (rows > PAGE_BYTES_MAX / 8) fail(`a page claims ${rows} rows`);
   let levels: Uint8Array | null = null;
   if (optional) {
     const decoded = new Uint8Array(rows);
@@ -103,7 +109,7 @@ function decompress(stored: Uint8Array, size: number, codec: CompressionCodec): 
 }
 
 /** Lengths and bytes, alternating. The results are views. */
-export function readByteArrays(body: Uint8Array, count: number): Uint8Array[] {
+function readByteArrays(body: Uint8Array, count: number): Uint8Array[] {
   if (!(count >= 0 && count * 4 <= body.length)) fail(`${count} texts in ${body.length} bytes`);
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
   const values = new Array<Uint8Array>(count);

@@ -9,7 +9,7 @@ import type { NumberVector, TextVector } from './vectors.ts';
 /**
  * The pages of a part as the hyparquet codec writes them: data page v2, zstd, each with the CRC-32 that Parquet
  * provides for, so that a ranged read can be checked too. They are made from codes and typed arrays; the library's
- * own column writer wants a JavaScript value per cell and took eight times as long (docs/adr/0001-parquet-codec.md).
+ * own column writer wants a JavaScript value per cell and takes five times as long (docs/adr/0001-parquet-codec.md).
  */
 export interface Body {
   encoding: Encoding;
@@ -140,7 +140,7 @@ export function levelsOf(vector: { isNull(i: number): boolean }, start: number, 
   return nulls === 0 ? null : levels;
 }
 
-export function countOnes(levels: Uint8Array): number {
+function countOnes(levels: Uint8Array): number {
   let ones = 0;
   for (let i = 0; i < levels.length; i++) ones += levels[i]!;
   return ones;

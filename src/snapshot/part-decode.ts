@@ -1,6 +1,15 @@
 import type { FileMetaData, RowGroup } from 'hyparquet';
 import { type ColumnDefinition, GROUP_MARKS, isOptional, type StoredColumn } from './columns.ts';
-import { type Chunk, fail, type Page, readChunk, readFlags, readIndexes, readNumbers, readTexts } from './pages-read.ts';
+import {
+  type Chunk,
+  fail,
+  type Page,
+  readChunk,
+  readFlags,
+  readIndexes,
+  readNumbers,
+  readTexts,
+} from './pages-read.ts';
 import { type Codes, codesFor, DictionaryVector, NumberVector, TextVector, type Vector } from './vectors.ts';
 
 /** One column of all row groups as a vector. Throws plain Errors for malformed bytes. */
@@ -61,14 +70,19 @@ function decodeTexts(chunks: readonly Chunk[], rows: number): TextVector {
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-function decodeDictionary(chunks: readonly Chunk[], rows: number, definition: ColumnDefinition): DictionaryVector {
+function decodeDictionary(
+  chunks: readonly Chunk[],
+  rows: number,
+  definition: ColumnDefinition,
+): DictionaryVector {
   const dictionary: (string | null)[] = [null];
   const codeOf = new Map<string, number>();
   const intern = (utf8: Uint8Array): number => {
     const text = decoder.decode(utf8);
     const known = codeOf.get(text);
     if (known !== undefined) return known;
-    if (definition.values !== null && !definition.values.includes(text)) fail(`${JSON.stringify(text)} is no value`);
+    if (definition.values !== null && !definition.values.includes(text))
+      fail(`${JSON.stringify(text)} is no value`);
     const code = dictionary.push(text) - 1;
     codeOf.set(text, code);
     return code;
@@ -87,7 +101,8 @@ function decodeDictionary(chunks: readonly Chunk[], rows: number, definition: Co
   codes.set(all);
   const vector = new DictionaryVector(codes, dictionary);
   // Parsed now, so that what is no list of tables is found here and not in the middle of a view.
-  if (definition.kind === 'datasets') for (let code = 1; code < dictionary.length; code++) vector.datasets(code);
+  if (definition.kind === 'datasets')
+    for (let code = 1; code < dictionary.length; code++) vector.datasets(code);
   return vector;
 }
 
@@ -101,7 +116,11 @@ function pageCodes(page: Page, known: Uint32Array | null, intern: (utf8: Uint8Ar
   const { lengths, bytes } = readTexts(page);
   const codes = new Uint32Array(lengths.length);
   let at = 0;
-  for (let i = 0; i < lengths.length; i++) codes[i] = intern(bytes.subarray(at, (at += lengths[i]!)));
+  for (let i = 0; i < lengths.length; i++) {
+    const start = at;
+    at += lengths[i]!;
+    codes[i] = intern(bytes.subarray(start, at));
+  }
   return codes;
 }
 
@@ -129,6 +148,7 @@ export function checkGroup(
   const flag = mark!.kind === 'flag' ? (marks as NumberVector) : null;
   for (let i = 0; i < vector.length; i++) {
     const present = flag === null ? !marks.isNull(i) : flag.raw(i) === 1;
-    if (vector.isNull(i) ? present && !definition.nullable : !present) fail(`row ${i} is at odds with ${mark!.name}`);
+    if (vector.isNull(i) ? present && !definition.nullable : !present)
+      fail(`row ${i} is at odds with ${mark!.name}`);
   }
 }

@@ -1,4 +1,3 @@
-
 /** Version of the part's columns and meaning. A reader refuses a higher one. */
 export const PART_FORMAT = 1;
 

@@ -15,10 +15,12 @@ export interface PartStatistics {
 }
 
 export function partStatistics(rows: Rows): PartStatistics {
-  const numbers = (column: 'created_at' | 'updated_at' | 'finished_at') => rows.vector(column) as NumberVector;
+  const numbers = (column: 'created_at' | 'updated_at' | 'finished_at') =>
+    rows.vector(column) as NumberVector;
   const known = (value: number) => (Number.isNaN(value) ? null : value);
   const ids = textBounds(rows.vector('run_id') as TextVector, 0, rows.length, true);
-  const id = (utf8: Bounds['min']) => (utf8 === null ? null : Buffer.from(utf8 as Uint8Array).toString('utf8'));
+  const id = (utf8: Bounds['min']) =>
+    utf8 === null ? null : Buffer.from(utf8 as Uint8Array).toString('utf8');
   return {
     rows: rows.length,
     run_id_min: id(ids.min),

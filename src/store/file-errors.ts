@@ -1,4 +1,4 @@
-import { InputError, isRunfoldError, StoreError } from '../core/errors.ts';
+import { InputError, StoreError } from '../core/errors.ts';
 import type { PutOptions } from './object-store.ts';
 
 /** errno → what it means here. Not retryable: somebody has to do something first. */
@@ -91,13 +91,13 @@ export function inDoubt(error: unknown): boolean {
   return isErrno(error, 'EIO') && (syscall === 'link' || syscall === 'rename' || syscall === 'unlink');
 }
 
-/** The StoreError for what the file system threw; errors of ours pass unchanged. */
-export function failed(action: string, key: string, error: unknown): Error {
-  if (isRunfoldError(error)) return error;
-  const errno = String((error as NodeJS.ErrnoException)?.code ?? 'unknown');
+/** The StoreError for what the file system threw; anything else (ours, an abort reason, a defect) passes unchanged. */
+export function failed(action: string, key: string, error: unknown): unknown {
+  if (!(error instanceof Error) || (error as NodeJS.ErrnoException).syscall === undefined) return error;
+  const errno = String((error as NodeJS.ErrnoException).code);
   if (['ENOTDIR', 'EISDIR', 'EEXIST', 'ENOTEMPTY'].includes(errno)) return overlapping(key, error);
   const meaning = known[errno];
-  const what = meaning?.what ?? (error instanceof Error ? error.message : String(error));
+  const what = meaning?.what ?? error.message;
   const code = meaning?.code ?? (passing.has(errno) ? 'STORE_UNAVAILABLE' : 'STORE_FAILED');
   return new StoreError(code, `Could not ${action} ${key}: ${what}.`, {
     retryable: meaning?.retryable ?? passing.has(errno),

@@ -32,3 +32,8 @@ export function keyProblem(key: string): string | null {
   }
   return null;
 }
+
+/** With its slash; empty for keys without one. */
+export function directoryOf(key: string): string {
+  return key.slice(0, key.lastIndexOf('/') + 1);
+}

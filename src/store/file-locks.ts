@@ -30,9 +30,9 @@ export class FileLocks {
     this.#sqlite ??= await import('node:sqlite');
   }
 
-  /** One of 64: unrelated keys may share a lock and then wait for each other, some microseconds. */
-  lockOf(key: string): number {
-    return crc32c(Buffer.from(key)) % LOCKS;
+  /** One of 64: unrelated directories may share a lock and then wait for each other, some microseconds. */
+  lockOf(dir: string): number {
+    return crc32c(Buffer.from(dir)) % LOCKS;
   }
 
   pathOf(lock: number): string {

@@ -6,18 +6,11 @@ import { StoreError } from '../core/errors.ts';
 import { systemRandom, uniform } from '../core/random.ts';
 import { isErrno, overlapping } from './file-errors.ts';
 import { encodeHeader, readMeta } from './file-frame.ts';
+import { directoryOf } from './file-keys.ts';
 import { BUSY, FileLocks } from './file-locks.ts';
 import { fillStaged, openStaged } from './file-staging.ts';
 import { ABSENT, type ObjectMeta, type PutOptions } from './object-store.ts';
 
-/**
- * A list's server time is this long ago, and a name appears sooner than this after the time in its header: hence
- * "created before the server time" implies "in the list". The second between them is for the system calls that
- * follow the last look at the clock.
- */
-export const LIST_LAG_MS = 5_000;
-const PUBLISH_WITHIN_MS = LIST_LAG_MS - 1_000;
-const STAGINGS_MAX = 4;
 const LOCK_POLL_MS_MAX = 25;
 
 export interface FileWriterOptions {
@@ -43,59 +36,46 @@ export class FileWriter {
   async write(key: string, path: string, body: Uint8Array, options: PutOptions): Promise<ObjectMeta | null> {
     const { clock, fsync, stagingDir } = this.#options;
     const { ifGeneration, signal } = options;
-    const checksum = crc32c(body);
-    for (let stagings = 0; stagings < STAGINGS_MAX; stagings++) {
-      const createdAt = clock.now();
-      const meta: ObjectMeta = {
-        key,
-        generation: newGeneration(createdAt),
-        sizeBytes: body.length,
-        crc32c: checksum,
-        createdAt,
-        metadata: { ...options.metadata },
-      };
-      const staged = join(stagingDir, meta.generation);
-      const fd = openStaged(staged);
-      try {
-        await fillStaged(fd, [encodeHeader(meta, options), body], fsync);
-        throwIfAborted(signal);
-        const publish = () => {
-          if (clock.now() - createdAt > PUBLISH_WITHIN_MS) return 'late';
-          return publishStaged(staged, path, key, ifGeneration) ? 'written' : 'conflict';
-        };
-        const outcome = ifGeneration === ABSENT ? publish() : await this.locked(key, signal, publish);
-        if (outcome === 'conflict') return null;
-        if (outcome === 'written') {
-          // Late only if this process was stopped between check and link: lists show it from now on, not from then.
-          const now = clock.now();
-          return now - createdAt > LIST_LAG_MS ? { ...meta, createdAt: now } : meta;
-        }
-      } finally {
-        discard(staged);
-      }
+    // Before anybody can see the object, as the port demands.
+    const createdAt = clock.now();
+    const meta: ObjectMeta = {
+      key,
+      generation: newGeneration(createdAt),
+      sizeBytes: body.length,
+      crc32c: crc32c(body),
+      createdAt,
+      metadata: { ...options.metadata },
+    };
+    const staged = join(stagingDir, meta.generation);
+    const fd = openStaged(staged);
+    try {
+      await fillStaged(fd, [encodeHeader(meta, options), body], fsync);
+      throwIfAborted(signal);
+      const publish = () => publishStaged(staged, path, key, ifGeneration);
+      const written =
+        ifGeneration === ABSENT ? publish() : await this.locked(directoryOf(key), signal, publish);
+      return written ? meta : null;
+    } finally {
+      discard(staged);
     }
-    throw new StoreError(
-      'STORE_UNAVAILABLE',
-      `The disk is too slow: ${key} took over ${PUBLISH_WITHIN_MS} ms to write.`,
-      { retryable: true, details: { key } },
-    );
   }
 
   /**
-   * Runs `critical` under the lock of the key, waiting for other processes.
+   * Runs `critical` under the lock of a directory of objects, waiting for other processes.
    * Throws StoreError DEADLINE_EXCEEDED after `lockWaitMsMax`, and the signal's reason.
    */
-  async locked<T>(key: string, signal: AbortSignal | undefined, critical: () => T): Promise<T> {
+  async locked<T>(dir: string, signal: AbortSignal | undefined, critical: () => T): Promise<T> {
     const { clock, lockWaitMsMax } = this.#options;
     await this.#locks.ready();
-    const lock = this.#locks.lockOf(key);
+    const lock = this.#locks.lockOf(dir);
     const until = clock.monotonic() + lockWaitMsMax;
     for (let pollMs = 1; ; pollMs = Math.min(LOCK_POLL_MS_MAX, pollMs * 2)) {
       throwIfAborted(signal);
       const result = this.#locks.tryHold(lock, critical);
       if (result !== BUSY) return result;
-      if (clock.monotonic() > until) throw this.#lockTimeout(key, lock);
-      await clock.sleep(pollMs * (0.5 + uniform(systemRandom)), signal);
+      if (clock.monotonic() > until) throw this.#lockTimeout(dir, lock);
+      // An abort during the sleep is reported by the next round, in our words.
+      await clock.sleep(pollMs * (0.5 + uniform(systemRandom)), signal).catch(() => {});
     }
   }
 
@@ -103,16 +83,16 @@ export class FileWriter {
     this.#locks.close();
   }
 
-  #lockTimeout(key: string, lock: number): StoreError {
+  #lockTimeout(dir: string, lock: number): StoreError {
     const { lockWaitMsMax } = this.#options;
     const path = this.#locks.pathOf(lock);
     return new StoreError(
       'DEADLINE_EXCEEDED',
-      `Another process held the lock of ${key} for over ${lockWaitMsMax} ms.`,
+      `Another process held the lock of the directory "${dir}" for over ${lockWaitMsMax} ms.`,
       {
         retryable: true,
         hint: `A process that is stopped or stuck holds ${path}: find it with \`lsof\` or \`fuser\`, end it.`,
-        details: { key, path },
+        details: { dir, path },
       },
     );
   }

@@ -11,7 +11,7 @@ export interface ObjectStore {
   readonly url: string;
   readonly capabilities: Capabilities;
 
-  /** One request. With `range` the checksum cannot be checked here: the caller must have its own. */
+  /** One request. The body is as it came: `verified` checks it. With `range` the checksum cannot be checked here: the caller must have its own. */
   get(key: string, options?: GetOptions): Promise<GetOutcome>;
   /** One request, no body. */
   head(key: string, options?: CallOptions): Promise<ObjectMeta | null>;
@@ -80,11 +80,15 @@ export interface ObjectMeta {
   readonly generation: string;
   readonly sizeBytes: number;
   readonly crc32c: number;
-  /** Server time of this object's (this generation's) creation, ms since the epoch. */
+  /**
+   * Server time of this generation's creation, ms since the epoch; `get` may cut it to whole seconds. The object
+   * became visible at or after it, and before its put returned.
+   */
   readonly createdAt: number;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** `serverTime`: ms, no later than the answer, and no earlier than the request by more than a second. */
 export type GetOutcome =
   | {
       readonly outcome: 'found';

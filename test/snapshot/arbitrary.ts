@@ -11,7 +11,10 @@ const maybe = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: null, fre
 
 const COUNTS = [0, 1, 255, 256, 65_535, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 40, Number.MAX_SAFE_INTEGER];
 const count = fc.oneof(fc.constantFrom(...COUNTS), fc.maxSafeNat());
-const positive = fc.oneof(fc.constantFrom(...COUNTS.slice(1)), fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }));
+const positive = fc.oneof(
+  fc.constantFrom(...COUNTS.slice(1)),
+  fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+);
 const dataset = fc.record({ namespace: text, name: text.filter((name) => name !== '') });
 const datasets = fc.array(dataset, { maxLength: 3 });
 
@@ -31,7 +34,11 @@ export function projections(orgId: string): fc.Arbitrary<Projection> {
     started_at: maybe(count),
     finished_at: maybe(count),
     heartbeat_at: maybe(count),
-    payload: fc.record({ target_namespace: maybe(text), target_table: maybe(text), source_type: maybe(text) }),
+    payload: fc.record({
+      target_namespace: maybe(text),
+      target_table: maybe(text),
+      source_type: maybe(text),
+    }),
     inputs: datasets,
     outputs: datasets,
     latest_task: maybe(
@@ -49,6 +56,7 @@ export function projections(orgId: string): fc.Arbitrary<Projection> {
     ),
     error: maybe(fc.record({ code: maybe(text), message: text })),
     code_version: maybe(text),
+    first_created_at: maybe(count),
     projection_version: positive,
   });
 }

@@ -24,18 +24,24 @@ describe.each([
     const codec = await load();
     const options = fc.record({ rowGroupRows: fc.integer({ min: 1, max: 12 }), pageIndex: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(fc.array(projections(ORG), { maxLength: 12 }), options, async (rows, encodeOptions) => {
-        const decoded = await decodePart(KEY, await codec.encode(tableOf(ORG, rows), encodeOptions));
-        expect(decoded.orgId).toBe(ORG);
-        expect(json(projectionsOf(decoded))).toEqual(json(rows));
-      }),
+      fc.asyncProperty(
+        fc.array(projections(ORG), { maxLength: 12 }),
+        options,
+        async (rows, encodeOptions) => {
+          const decoded = await decodePart(KEY, await codec.encode(tableOf(ORG, rows), encodeOptions));
+          expect(decoded.orgId).toBe(ORG);
+          expect(json(projectionsOf(decoded))).toEqual(json(rows));
+        },
+      ),
     );
   });
 
   it('gives back realistic rows over several row groups', async () => {
     const rows = realisticRows({ orgId: ORG, count: 5_000, seed: 3 });
     const part = await (await load()).encode(tableOf(ORG, rows), { rowGroupRows: 2_100, pageIndex: true });
-    expect(parquetMetadata(part).row_groups.map(({ num_rows }) => Number(num_rows))).toEqual([2_100, 2_100, 800]);
+    expect(parquetMetadata(part).row_groups.map(({ num_rows }) => Number(num_rows))).toEqual([
+      2_100, 2_100, 800,
+    ]);
     expect(json(projectionsOf(await decodePart(KEY, part)))).toEqual(json(rows));
   });
 
@@ -55,7 +61,9 @@ describe.each([
     const rows = realisticRows({ orgId: ORG, count: 50, seed: 3 });
     const part = await (await load()).encode(tableOf(ORG, rows));
     const metadata = parquetMetadata(part);
-    expect(Object.fromEntries(metadata.key_value_metadata!.map(({ key, value }) => [key, value]))).toMatchObject({
+    expect(
+      Object.fromEntries(metadata.key_value_metadata!.map(({ key, value }) => [key, value])),
+    ).toMatchObject({
       'runfold.part_format': '1',
       'runfold.org_id': ORG,
     });
@@ -118,7 +126,11 @@ describe('partStatistics', () => {
       finished_at_max: Math.max(...finished),
       unfinished: 500 - finished.length,
     });
-    expect(partStatistics(Rows.empty(ORG))).toMatchObject({ rows: 0, run_id_min: null, created_at_max: null });
+    expect(partStatistics(Rows.empty(ORG))).toMatchObject({
+      rows: 0,
+      run_id_min: null,
+      created_at_max: null,
+    });
   });
 });
 

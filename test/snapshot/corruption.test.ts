@@ -42,8 +42,8 @@ describe.each(PART_CODECS.map((name) => ({ name })))('a broken $name part', ({ n
       seen[await outcome(broken)]++;
     }
     expect(seen.refused).toBeGreaterThan(0);
-    // Every page of the default codec carries a checksum: what is left are bytes of the footer that nothing reads.
-    if (name === 'hyparquet') expect(seen.different / FLIPS).toBeLessThan(0.01);
+    // Every page of the default codec carries a checksum of its own; of parquetjs' flips, a third decode to other rows.
+    if (name === 'hyparquet') expect(seen.different).toBe(0);
   });
 
   it('never crashes on many flipped bytes', async () => {
@@ -60,7 +60,9 @@ describe.each(PART_CODECS.map((name) => ({ name })))('a broken $name part', ({ n
     const part = await encode();
     const random = seededRandom(SEED);
     for (let k = 0; k < 200; k++) {
-      await expect(decodePart('part', part.subarray(0, random.u32() % part.length))).rejects.toThrow(CorruptError);
+      await expect(decodePart('part', part.subarray(0, random.u32() % part.length))).rejects.toThrow(
+        CorruptError,
+      );
     }
   });
 });

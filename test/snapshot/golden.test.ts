@@ -11,12 +11,15 @@ const ORG = 'golden-org';
 const ZSTD_OF_GOLDEN = '1.5.7';
 
 describe('part format 1', () => {
-  it.each(['part-v1-hyparquet.parquet', 'part-v1-parquetjs.parquet'])('%s reads as it always did', async (name) => {
-    const expected = JSON.parse(await golden('part-v1-rows.json').then(String)) as Projection[];
-    const rows = await decodePart(name, await golden(name));
-    expect(rows.orgId).toBe(ORG);
-    expect(json(projectionsOf(rows))).toEqual(json(expected));
-  });
+  it.each(['part-v1-hyparquet.parquet', 'part-v1-parquetjs.parquet'])(
+    '%s reads as it always did',
+    async (name) => {
+      const expected = JSON.parse(await golden('part-v1-rows.json').then(String)) as Projection[];
+      const rows = await decodePart(name, await golden(name));
+      expect(rows.orgId).toBe(ORG);
+      expect(json(projectionsOf(rows))).toEqual(json(expected));
+    },
+  );
 
   it.runIf(process.versions.zstd === ZSTD_OF_GOLDEN)('is written today with the same bytes', async () => {
     const rows = JSON.parse(await golden('part-v1-rows.json').then(String)) as Projection[];

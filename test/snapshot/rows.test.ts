@@ -19,7 +19,13 @@ describe('Rows', () => {
   });
 
   it('copies and gathers rows of several tables in any order', () => {
-    const run = (a: Rows, b: Rows, picks: { first: boolean; at: number }[], builder: RowsBuilder, bulk: boolean) => {
+    const run = (
+      a: Rows,
+      b: Rows,
+      picks: { first: boolean; at: number }[],
+      builder: RowsBuilder,
+      bulk: boolean,
+    ) => {
       const expected: string[] = [];
       for (const { first, at } of picks) {
         const source = first ? a : b;
@@ -107,7 +113,9 @@ describe('Rows', () => {
   it('takes at most 200 bytes per row, a year of runs included', () => {
     const count = 100_000;
     const table = tableOf(ORG, realisticRows({ orgId: ORG, count, seed: 1, everyMs: 315_360 }));
-    expect(table.time('created_at', count - 1)! - table.time('created_at', 0)!).toBeGreaterThan(360 * 86_400_000);
+    expect(table.time('created_at', count - 1)! - table.time('created_at', 0)!).toBeGreaterThan(
+      360 * 86_400_000,
+    );
     expect(table.sizeBytes / count).toBeLessThan(200);
   });
 

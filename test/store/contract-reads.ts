@@ -80,6 +80,23 @@ export function describeReads(contract: Contract): void {
     expect(await range(50, 60)).toBe('');
   });
 
+  test('ranges deep inside a large object', async () => {
+    const { store } = contract;
+    const key = `${contract.prefix()}r`;
+    const body = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+    await write(store, key, body);
+    for (const [start, end] of [
+      [0, 300_000],
+      [1_000, 5_000],
+      [70_000, 70_001],
+      [65_000, 299_999],
+      [299_990, 400_000],
+    ] as const) {
+      const got = await store.get(key, { range: { start, end } });
+      expect(got.outcome === 'found' && Buffer.compare(got.body, body.subarray(start, end))).toBe(0);
+    }
+  });
+
   test(
     'conditional get of the same generation is unchanged',
     async () => {

@@ -40,6 +40,13 @@ async function increment(store: ObjectStore, times: number) {
   return;
 }
 
+async function replaceForever(store: ObjectStore, names: number): Promise<never> {
+  for (let i = process.pid; ; i++) {
+    await store.put(`busy/${1000 + ((i * 7919) % names)}`, new Uint8Array(10));
+    if (i === process.pid) report('k');
+  }
+}
+
 async function hold(lock: number) {
   const locks = new FileLocks(join(dir, '.runfold', 'locks'));
   await locks.ready();
@@ -54,6 +61,7 @@ if (process.argv[1] === import.meta.filename) {
   report('r');
   if (mode === 'create') await create(store, Number(arg));
   if (mode === 'increment') await increment(store, Number(arg));
+  if (mode === 'replace') await replaceForever(store, Number(arg));
   if (mode === 'hold') await hold(Number(arg));
   await store.close();
 }

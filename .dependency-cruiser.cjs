@@ -1,0 +1,71 @@
+/** The arrows of docs/PROTOCOL.md, "Layout": each layer may use itself and the layers before it, never a later one. */
+const layers = [
+  ['core', '^src/core/'],
+  ['store', '^src/store/'],
+  ['runs', '^src/runs/'],
+  ['log, snapshot, manifest', '^src/(log|snapshot|manifest)/'],
+  ['catalog', '^src/catalog/'],
+  ['openlineage', '^src/openlineage/'],
+  ['session', '^src/(session|index)\\.ts$'],
+  ['compactor', '^compactor/(?!main\\.ts$)'],
+  ['service, cli', '^src/(service|cli)/|^compactor/main\\.ts$'],
+];
+
+const upward = layers.slice(0, -1).map(([name, path], i) => ({
+  name: `${name} uses nothing above it`,
+  severity: 'error',
+  from: { path },
+  to: {
+    path: layers
+      .slice(i + 1)
+      .map(([, later]) => later)
+      .join('|'),
+  },
+}));
+
+module.exports = {
+  forbidden: [
+    ...upward,
+    {
+      name: 'no cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'the file system belongs to adapters and commands',
+      severity: 'error',
+      from: { pathNot: '^src/store/file|^src/cli/|^compactor/main\\.ts$' },
+      to: { path: '^(node:)?(fs|fs/promises)$' },
+    },
+    {
+      name: 'cloud SDKs belong to their adapter',
+      severity: 'error',
+      from: { pathNot: '^src/store/gcs' },
+      to: { path: '@google-cloud' },
+    },
+    {
+      name: 'Arrow and parquetjs load lazily, in their own file',
+      severity: 'error',
+      from: { pathNot: '^src/snapshot/(arrow|codec-parquetjs)\\.ts$' },
+      to: { path: 'node_modules/(apache-arrow|parquetjs-lite)', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'nothing unresolved',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true, pathNot: 'crc-32' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^dist/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      extensions: ['.ts', '.js'],
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default', 'types'],
+    },
+  },
+};

@@ -1,0 +1,38 @@
+/** A benchmark. It prints nothing itself. */
+export type Scenario = (options: ScenarioOptions) => Promise<Report>;
+
+export interface ScenarioOptions {
+  quick: boolean;
+}
+
+export interface Report {
+  title: string;
+  head: string[];
+  rows: string[][];
+  /** Lines under the table: what was measured and how. */
+  notes: string[];
+  /** The same for machines. */
+  data: unknown;
+}
+
+export interface Spread {
+  median: number;
+  min: number;
+  max: number;
+}
+
+export function spread(samples: readonly number[]): Spread {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+/** `31.4 (28.0–45.1)` */
+export function showSpread({ median, min, max }: Spread, digits = 1): string {
+  return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
+}
+
+export function thousands(value: number): string {
+  return Math.round(value).toLocaleString('en-US').replaceAll(',', ' ');
+}

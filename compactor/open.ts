@@ -1,0 +1,9 @@
+import type { Session } from '../src/session.ts';
+import { type PartCodecName, partCodec } from '../src/snapshot/codec.ts';
+import type { CompactorContext } from './context.ts';
+
+/** A compactor on a session's store and clock. No request is made; the codec's library is loaded. */
+export async function openCompactor(session: Session, codec?: PartCodecName): Promise<CompactorContext> {
+  const { store, runs, clock, random, limits } = session;
+  return { store, runs, codec: await partCodec(codec), clock, random, limits };
+}

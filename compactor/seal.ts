@@ -1,0 +1,50 @@
+import type { Limits } from '../src/core/limits.ts';
+import { newestFirst, type RowRef, ShapeCache } from '../src/catalog/views.ts';
+import { isTerminal } from '../src/runs/run.ts';
+import type { Rows } from '../src/snapshot/rows.ts';
+
+export interface Sealing {
+  /** Rows that stay in the head, in their order. */
+  keep: Uint32Array;
+  /** Rows for a new history part; empty when it is not worth one. */
+  seal: Uint32Array;
+}
+
+/**
+ * Which rows stay hot. The head alone must answer what a catalog asks, so it keeps every active run, the latest run
+ * and the latest success of every table, the newest run behind every lineage edge, and the `headRowsMax` rows that
+ * changed last. The rest is sealed, but only once it is at least `headRowsMax` rows: small parts would be
+ * merged again and again. Pure.
+ */
+export function sealing(rows: Rows, limits: Limits): Sealing {
+  const all = Uint32Array.from({ length: rows.length }, (_, i) => i);
+  const nothing = { keep: all, seal: new Uint32Array(0) };
+  if (rows.length < 2 * limits.headRowsMax) return nothing;
+  const kept = new Uint8Array(rows.length);
+  const byUpdate = all.slice().sort((a, b) => rows.time('updated_at', b)! - rows.time('updated_at', a)!);
+  for (const i of byUpdate.subarray(0, limits.headRowsMax)) kept[i] = 1;
+  keepAnswers(rows, kept);
+  const seal = all.filter((i) => kept[i] === 0);
+  return seal.length < limits.headRowsMax ? nothing : { keep: all.filter((i) => kept[i] === 1), seal };
+}
+
+function keepAnswers(rows: Rows, kept: Uint8Array): void {
+  const newest = new Map<string, RowRef>();
+  const offer = (answer: string, ref: RowRef) => {
+    const known = newest.get(answer);
+    if (known === undefined || newestFirst(ref, known) < 0) newest.set(answer, ref);
+  };
+  const shapes = new ShapeCache(rows);
+  for (let i = 0; i < rows.length; i++) {
+    const status = rows.status(i);
+    if (!isTerminal(status)) kept[i] = 1;
+    const ref = { rows, i };
+    const { tables, inputs } = shapes.of(i);
+    for (const { id } of tables) {
+      offer(`run ${id}`, ref);
+      if (status === 'SUCCEEDED') offer(`success ${id}`, ref);
+      for (const from of inputs) offer(`edge ${from.id} ${id}`, ref);
+    }
+  }
+  for (const { i } of newest.values()) kept[i] = 1;
+}

@@ -1,0 +1,23 @@
+import type { Command } from 'commander';
+import { outputOf } from '../context.ts';
+import { positiveInteger } from '../options.ts';
+import { EXIT, Exit } from '../run.ts';
+
+export interface DemoOptions {
+  runs: number;
+  seed: number;
+  keep?: boolean;
+}
+
+export function demoCommand(program: Command, signal: AbortSignal): void {
+  program
+    .command('demo')
+    .description('make two orgs in a temporary folder and read them in two ways; needs no --store')
+    .option('--runs <n>', 'runs to make', positiveInteger, 20_000)
+    .option('--seed <n>', 'the same seed makes the same runs', positiveInteger, 1)
+    .option('--keep', 'leave the store there and say where')
+    .action(async (options: DemoOptions, command: Command) => {
+      const { demo } = await import('../demo/demo.ts');
+      if (!(await demo(outputOf(command), options, signal))) throw new Exit(EXIT.problem);
+    });
+}

@@ -1,0 +1,99 @@
+import type { Command } from 'commander';
+import { openCompactor } from '../../../compactor/open.ts';
+import { systemClock } from '../../core/clock.ts';
+import { withSession } from '../context.ts';
+import { ago, bold, bytes, count, counted, plain } from '../format.ts';
+import { type Inspection, inspectOrg } from '../inspection.ts';
+import { orgOption } from '../options.ts';
+import type { Output } from '../output.ts';
+import { iso } from '../times.ts';
+
+export function inspectCommand(program: Command, signal: AbortSignal): void {
+  program
+    .command('inspect')
+    .description("an org's manifest, parts, tail and garbage")
+    .addOption(orgOption())
+    .action(async ({ org }: { org: string }, command: Command) => {
+      await withSession(command, signal, async ({ session, output }) => {
+        const inspection = await inspectOrg(await openCompactor(session), org, signal);
+        output.value(inspection);
+        if (!output.json) show(output, inspection);
+      });
+    });
+}
+
+function show(output: Output, { org, manifest, tail, garbage }: Inspection): void {
+  if (manifest === null) output.line(`Org ${org} has no manifest: nothing of it was folded yet.`);
+  else showManifest(output, manifest);
+  section(output, 'Tail');
+  fields(output, [
+    [
+      'entries',
+      `${count(tail.entries)} (${bytes(tail.bytes)}${tail.corrupt > 0 ? `, ${count(tail.corrupt)} corrupt` : ''})`,
+    ],
+    ['records', `${count(tail.records)} (${counted(tail.intents, 'intent')})`],
+    ['oldest', whenOf(tail.oldest_at)],
+  ]);
+  section(output, 'Garbage');
+  fields(output, [
+    ['lists', count(garbage.lists)],
+    [
+      'objects',
+      `${count(garbage.objects)} (${counted(garbage.entries, 'entry', 'entries')}, ${counted(garbage.parts, 'part')})`,
+    ],
+    ['oldest', whenOf(garbage.oldest_at)],
+  ]);
+}
+
+function showManifest(output: Output, manifest: NonNullable<Inspection['manifest']>): void {
+  output.line(bold(`Manifest of org ${manifest.org_id}`));
+  const { fold, totals, quarantine } = manifest;
+  fields(output, [
+    ['version', `${count(manifest.version)}, committed ${whenOf(manifest.committed_at)}`],
+    ['size', bytes(manifest.size_bytes)],
+    ['rows', `${count(manifest.rows)} (${count(manifest.active)} active)`],
+    ['covers until', iso(manifest.covers_until)],
+    ['state hash', manifest.state_hash],
+    [
+      'this fold',
+      `${counted(fold.entries, 'entry', 'entries')}, ${counted(fold.records, 'record')}, ${counted(fold.ties, 'tie')}`,
+    ],
+    [
+      'all folds',
+      `${counted(totals.entries, 'entry', 'entries')}, ${counted(totals.records, 'record')}, ${counted(totals.rows_written, 'row')} written`,
+    ],
+    ['open intents', count(manifest.intents.length)],
+    ['tombstones', count(manifest.tombstones.length)],
+    ['quarantine', count(quarantine.length)],
+  ]);
+  for (const { key, reason, since } of quarantine)
+    output.line(`  ${iso(since)} ${plain(key)}: ${plain(reason)}`);
+  section(output, 'Parts');
+  output.table(
+    [
+      { head: 'PART', cell: ({ name }) => name },
+      { head: 'LEVEL', cell: ({ level }) => (level === 0 ? 'head' : count(level)), align: 'right' },
+      { head: 'ROWS', cell: ({ rows }) => count(rows), align: 'right' },
+      { head: 'SIZE', cell: ({ size_bytes }) => bytes(size_bytes), align: 'right' },
+      { head: 'WHERE', cell: ({ inline_bytes }) => (inline_bytes === null ? 'object' : 'in the manifest') },
+      {
+        head: 'OLDEST RUN',
+        cell: ({ created_at_min }) => (created_at_min === null ? '-' : iso(created_at_min)),
+      },
+    ],
+    manifest.parts,
+  );
+}
+
+function section(output: Output, title: string): void {
+  output.line(`\n${bold(title)}`);
+}
+
+function fields(output: Output, pairs: readonly (readonly [name: string, value: string])[]): void {
+  const width = Math.max(...pairs.map(([name]) => name.length));
+  for (const [name, value] of pairs) output.line(`  ${name.padEnd(width)}  ${value}`);
+}
+
+function whenOf(ms: number | null): string {
+  return ms === null ? '-' : `${iso(ms)} (${ago(ms, systemClock.now())})`;
+}

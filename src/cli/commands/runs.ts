@@ -1,0 +1,83 @@
+import type { Command } from 'commander';
+import { findRuns, type RunFilter } from '../../catalog/views.ts';
+import { type Projection, tablesOf } from '../../runs/projection.ts';
+import type { RunStatus } from '../../runs/run.ts';
+import { withSession } from '../context.ts';
+import { count, counted, dim, plain, status } from '../format.ts';
+import { orgOption, positiveInteger, statuses, time } from '../options.ts';
+import type { Output } from '../output.ts';
+import { iso } from '../times.ts';
+
+/** Rows that people get without --limit; the line below the table says how many there are. */
+const SHOWN_MAX = 50;
+
+interface RunsOptions {
+  org: string;
+  namespace?: string;
+  name?: string;
+  status?: RunStatus[];
+  kind?: string;
+  queue?: string;
+  since?: number;
+  until?: number;
+  limit?: number;
+}
+
+export function runsCommand(program: Command, signal: AbortSignal): void {
+  program
+    .command('runs')
+    .description('the runs of an org, newest first')
+    .addOption(orgOption())
+    .option('--namespace <namespace>', 'runs that write a table of this namespace')
+    .option('--name <name>', 'runs that write a table of this name')
+    .option('--status <status>', 'one or more, with commas between', statuses)
+    .option('--kind <kind>', 'runs of this kind')
+    .option('--queue <queue>', 'runs of this queue')
+    .option('--since <time>', 'created then or later: ISO-8601, or an age such as 24h', time)
+    .option('--until <time>', 'created before then', time)
+    .option('--limit <n>', `at most so many (default: all with --json, else ${SHOWN_MAX})`, positiveInteger)
+    .action(async (options: RunsOptions, command: Command) => {
+      await withSession(command, signal, async ({ session, output }) => {
+        const org = await session.catalog.org(options.org).refresh({ signal });
+        const filter = filterOf(options);
+        if (output.json) return output.values(org.runs(filter));
+        const found = findRuns(org.state, { ...filter, limit: undefined });
+        const shown = found.slice(0, options.limit ?? SHOWN_MAX).map(({ rows, i }) => rows.get(i));
+        showRuns(output, shown);
+        if (found.length === 0) return output.line(`Org ${options.org} has no such run.`);
+        const more = shown.length < found.length ? ' (--limit shows more)' : '';
+        output.line(
+          `\n${count(shown.length)} of ${counted(found.length, 'run')} of org ${options.org}${more}`,
+        );
+      });
+    });
+}
+
+function filterOf({ namespace, name, org: _, ...rest }: RunsOptions): RunFilter {
+  const table = namespace === undefined && name === undefined ? undefined : { namespace, name };
+  return { ...rest, table };
+}
+
+export function showRuns(output: Output, runs: readonly Projection[]): void {
+  if (runs.length === 0) return;
+  output.table(
+    [
+      { head: 'RUN', cell: ({ run_id }) => run_id },
+      { head: 'STATUS', cell: (run) => status(run.status) },
+      { head: 'UPDATED', cell: ({ updated_at }) => `${iso(updated_at).slice(0, 19)}Z` },
+      { head: 'KIND', cell: ({ kind }) => plain(kind) },
+      { head: 'QUEUE', cell: ({ queue }) => plain(queue ?? '-') },
+      { head: 'TRY', cell: ({ attempt }) => count(attempt), align: 'right' },
+      { head: 'TASK', cell: ({ latest_task: task }) => (task === null ? '-' : plain(task.key)) },
+      { head: 'WRITES', cell: (run) => writes(run) },
+      { head: 'ERROR', cell: ({ error }) => plain(error?.message.slice(0, 200) ?? '') },
+    ],
+    runs,
+  );
+}
+
+function writes(run: Projection): string {
+  const tables = tablesOf(run);
+  const more = tables.length > 1 ? dim(` +${count(tables.length - 1)}`) : '';
+  return tables.length === 0 ? '-' : `${plain(tables.at(-1)!.name)}${more}`;
+}

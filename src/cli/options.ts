@@ -1,0 +1,60 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { systemClock } from '../core/clock.ts';
+import { InputError } from '../core/errors.ts';
+import { checkId } from '../core/ids.ts';
+import { RUN_STATUSES, type RunStatus } from '../runs/run.ts';
+import { parseTime } from './times.ts';
+
+/** Options of every command; they may stand before or after its name. */
+export interface GlobalOptions {
+  store?: string;
+  endpoint?: string;
+  json?: boolean;
+  debug?: boolean;
+}
+
+export function addGlobalOptions(program: Command): Command {
+  return program
+    .addOption(new Option('--store <url>', 'file:DIR, gs://bucket[/prefix] or memory:').env('RUNFOLD_STORE'))
+    .option('--endpoint <url>', 'of a Cloud Storage emulator (env: RUNFOLD_GCS_ENDPOINT)')
+    .option('--json', 'JSON on standard output, and nothing else there')
+    .option('--debug', 'show the stack of an error');
+}
+
+export function orgOption(): Option {
+  return new Option('--org <org>', 'the org').argParser(orgId).makeOptionMandatory();
+}
+
+export function orgsOption(description: string): Option {
+  return new Option('--org <org>', description).argParser((value: string, before: string[] | undefined) => [
+    ...new Set([...(before ?? []), orgId(value)]),
+  ]);
+}
+
+function orgId(value: string): string {
+  return checkId('org id', value);
+}
+
+export function positiveInteger(value: string): number {
+  const number = /^[0-9]{1,12}$/.test(value) ? Number(value) : 0;
+  if (number > 0) return number;
+  throw new InvalidArgumentError('It must be a whole number from 1 on.');
+}
+
+/** One status or several with commas between, in any case; may be repeated. */
+export function statuses(value: string, before: readonly RunStatus[] = []): RunStatus[] {
+  const named = value.split(',').map((name) => {
+    const found = RUN_STATUSES.find((known) => known === name.trim().toUpperCase());
+    if (found === undefined) {
+      throw new InputError(`${JSON.stringify(name)} is not a status.`, {
+        hint: `Statuses are ${RUN_STATUSES.join(', ')}.`,
+      });
+    }
+    return found;
+  });
+  return [...before, ...named];
+}
+
+export function time(value: string): number {
+  return parseTime(value, systemClock.now());
+}

@@ -1,0 +1,65 @@
+import { InputError } from '../core/errors.ts';
+
+/** Every field that holds ms since the epoch, wherever it is nested in what the CLI shows. */
+const TIME_FIELDS = [
+  'created_at',
+  'updated_at',
+  'started_at',
+  'finished_at',
+  'heartbeat_at',
+  'created_at_min',
+  'created_at_max',
+  'committed_at',
+  'covers_until',
+  'deleted_at',
+  'looked_at',
+  'since',
+  'oldest_at',
+  'newest_at',
+  'at',
+] as const;
+type TimeField = (typeof TIME_FIELDS)[number];
+
+const isTimeField: ReadonlySet<string> = new Set(TIME_FIELDS);
+
+/** The same value with its times as ISO-8601 UTC strings. */
+export type Iso<T> = T extends readonly (infer E)[]
+  ? Iso<E>[]
+  : T extends object
+    ? { [K in keyof T]: K extends TimeField ? (null extends T[K] ? string | null : string) : Iso<T[K]> }
+    : T;
+
+/** The edge between runfold's ms and the ISO strings of all CLI output. */
+export function isoTimes<T>(value: T): Iso<T> {
+  return convert(value) as Iso<T>;
+}
+
+function convert(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(convert);
+  if (value === null || typeof value !== 'object') return value;
+  const fields = Object.entries(value).map(([name, field]) => [
+    name,
+    typeof field === 'number' && isTimeField.has(name) ? iso(field) : convert(field),
+  ]);
+  return Object.fromEntries(fields);
+}
+
+export function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 } as const;
+const ISO = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/;
+
+/** ms since the epoch of an ISO-8601 time (UTC unless it says otherwise) or of an age such as `90m`, `24h`, `7d`. */
+export function parseTime(text: string, now: number): number {
+  const age = /^(\d{1,6})([smhdw])$/.exec(text);
+  if (age !== null) return now - Number(age[1]) * UNITS_MS[age[2] as keyof typeof UNITS_MS];
+  // A date-time without a zone would be local time to Date.
+  const utc = text.length > 10 && !/(Z|[+-]\d{2}:\d{2})$/.test(text) ? `${text}Z` : text;
+  const ms = ISO.test(text) ? Date.parse(utc) : Number.NaN;
+  if (Number.isFinite(ms)) return ms;
+  throw new InputError(`${JSON.stringify(text)} is not a time.`, {
+    hint: 'Write 2026-11-20, 2026-11-20T04:30:00Z, or an age such as 90m, 24h or 7d.',
+  });
+}

@@ -1,0 +1,247 @@
+import { readPart } from '../../src/snapshot/parts.ts';
+import { decodeEntry } from '../../src/log/entry.ts';
+import { decodeGarbage } from '../../src/manifest/garbage.ts';
+import { decodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
+import { StateHash } from '../../src/manifest/state-hash.ts';
+import { project, type Projection } from '../../src/runs/projection.ts';
+import { type LogRecord, revisionOf, runIdOf } from '../../src/runs/record.ts';
+import { decodeRun, isTerminal, type Run } from '../../src/runs/run.ts';
+import { garbageKey, nameOfKey, orgOfKey, parseRunKey } from '../../src/store/keys.ts';
+import type { ObjectMeta, ObjectStore } from '../../src/store/object-store.ts';
+import type { Scheduler } from './scheduler.ts';
+
+export interface Violation {
+  law: string;
+  message: string;
+}
+
+/** A canonical run as the server has it. */
+export interface Canonical {
+  run: Run;
+  removed: boolean;
+  /** The step at which it last was written in a terminal status, or removed; −1: never. */
+  endedStep: number;
+  /** Server time of the last write that was a sign of life. */
+  aliveAt: number;
+}
+
+interface Committed {
+  manifest: Manifest;
+  /** Highest revision per run over all parts. */
+  revisions: Map<string, number>;
+}
+
+/** A refresh that is under way. */
+export interface RunningRound {
+  orgId: string;
+  /** True time. */
+  beganAt: number;
+}
+
+/**
+ * Stands at the server and sees every effect at the instant it happens. It keeps what the laws are judged by, and
+ * judges on the spot those that one effect can break.
+ */
+export class Witness {
+  readonly violations: Violation[] = [];
+  /** By org, then run id. */
+  readonly canonical = new Map<string, Map<string, Canonical>>();
+  readonly committed = new Map<string, Committed>();
+  readonly records = new Map<string, LogRecord[]>();
+  readonly rounds = new Set<RunningRound>();
+  /** Every projection that was ever true, as JSON, by `org/run/revision`. */
+  readonly truths = new Map<string, string>();
+  readonly entryGraceMs: number;
+  commits = 0;
+  deletions = 0;
+  readonly #scheduler: Scheduler;
+  readonly #entries = new Map<string, LogRecord[]>();
+  /** True time at which a committed version gave the object up. */
+  readonly #givenUpAt = new Map<string, number>();
+
+  constructor(scheduler: Scheduler, entryGraceMs: number) {
+    this.#scheduler = scheduler;
+    this.entryGraceMs = entryGraceMs;
+  }
+
+  fail(law: string, message: string): void {
+    this.violations.push({ law, message });
+  }
+
+  watch(store: ObjectStore): ObjectStore {
+    return {
+      ...passThrough(store),
+      put: async (key, body, options) => {
+        const put = await store.put(key, body, options);
+        if (put.outcome === 'written') await this.#written(store, key, body, put.meta);
+        return put;
+      },
+      delete: async (key, options) => {
+        const answer = await store.delete(key, options);
+        if (answer.outcome === 'deleted') this.#deleted(key);
+        return answer;
+      },
+    };
+  }
+
+  truth(orgId: string, row: Pick<Projection, 'run_id' | 'revision'>): string | undefined {
+    return this.truths.get(`${orgId}/${row.run_id}/${row.revision}`);
+  }
+
+  runsOf(orgId: string): Map<string, Canonical> {
+    return mapOf(this.canonical, orgId, () => new Map());
+  }
+
+  async #written(store: ObjectStore, key: string, body: Uint8Array, meta: ObjectMeta): Promise<void> {
+    const ids = parseRunKey(key);
+    if (ids !== null) return this.#wroteRun(ids.orgId, decodeRun(key, body), meta.createdAt);
+    const orgId = orgOfKey(key);
+    if (orgId === null) return;
+    if (key.includes('/log/')) {
+      const { records } = decodeEntry(key, orgId, body);
+      this.#entries.set(key, records);
+      mapOf(this.records, orgId, () => []).push(...records);
+      for (const record of records) this.#checkRecord(orgId, record);
+    } else if (key.endsWith('/manifest.json')) {
+      await this.#committedManifest(store, orgId, decodeManifest(key, orgId, body));
+    }
+  }
+
+  #wroteRun(orgId: string, run: Run, at: number): void {
+    const runs = this.runsOf(orgId);
+    const before = runs.get(run.run_id);
+    const expected = before === undefined || before.removed ? 1 : before.run.revision + 1;
+    if (run.revision !== expected) {
+      this.fail('canonical', `${orgId}/${run.run_id} went to revision ${run.revision}, not ${expected}`);
+    }
+    if (run.status === 'TIMED_OUT' && before !== undefined) this.#checkTimeOut(before, run, at);
+    const alive = before === undefined || run.heartbeat_at !== before.run.heartbeat_at;
+    runs.set(run.run_id, {
+      run,
+      removed: false,
+      endedStep: isTerminal(run.status) ? this.#scheduler.steps : (before?.endedStep ?? -1),
+      aliveAt: alive ? at : before.aliveAt,
+    });
+    this.truths.set(`${orgId}/${run.run_id}/${run.revision}`, JSON.stringify(project(run)));
+  }
+
+  /** The canonical heartbeat decides: no run is timed out that gave a sign of life in time. */
+  #checkTimeOut({ run, aliveAt }: Canonical, timedOut: Run, at: number): void {
+    const { heartbeat_timeout_ms } = run;
+    if (isTerminal(run.status) || timedOut.error?.code !== 'heartbeat_timeout') return;
+    if (heartbeat_timeout_ms === null || at - aliveAt >= heartbeat_timeout_ms - TIME_OUT_SLACK_MS) return;
+    this.fail('time-out', `${run.run_id} was timed out ${at - aliveAt} ms after its last sign of life`);
+  }
+
+  /** A put states what the canonical run already was. */
+  #checkRecord(orgId: string, record: LogRecord): void {
+    if (record.kind !== 'put') return;
+    if (this.truth(orgId, record.row) !== JSON.stringify(record.row)) {
+      this.fail('facts', `a put of ${record.row.run_id}@${record.row.revision} never was true`);
+    }
+  }
+
+  async #committedManifest(store: ObjectStore, orgId: string, manifest: Manifest): Promise<void> {
+    this.commits++;
+    const before = this.committed.get(orgId);
+    const version = (before?.manifest.version ?? 0) + 1;
+    if (manifest.version !== version) this.fail('5', `${orgId}: version ${manifest.version}, not ${version}`);
+    const old = StateHash.parse(before?.manifest.state_hash ?? '0'.repeat(32));
+    const algebra = old
+      .plus(StateHash.parse(manifest.fold.added_hash))
+      .minus(StateHash.parse(manifest.fold.removed_hash));
+    if (algebra.hex() !== manifest.state_hash) this.fail('5', `${orgId}: the state hash of version ${version}`);
+
+    const actual = StateHash.empty();
+    const revisions = new Map<string, number>();
+    for (const part of manifest.parts) {
+      const rows = await readPart(store, orgId, part).catch(() => null);
+      if (rows === null) {
+        this.fail('6', `${orgId}: version ${version} names part ${part.name}, which cannot be read`);
+        continue;
+      }
+      for (let i = 0; i < rows.length; i++) {
+        const [runId, revision] = [rows.runId(i), rows.revision(i)];
+        actual.add(runId, revision);
+        revisions.set(runId, Math.max(revision, revisions.get(runId) ?? 0));
+      }
+    }
+    if (actual.hex() !== manifest.state_hash) this.fail('5', `${orgId}: rows of version ${version} do not fit its hash`);
+    const buried = new Set(manifest.tombstones.map(({ run_id }) => run_id));
+    for (const [runId, revision] of before?.revisions ?? []) {
+      const now = revisions.get(runId);
+      if (now !== undefined ? now >= revision : buried.has(runId)) continue;
+      this.fail('2', `${orgId}: version ${version} took ${runId} back from revision ${revision} to ${now}`);
+    }
+    this.committed.set(orgId, { manifest, revisions });
+    for (const ref of manifest.garbage) {
+      if (ref.version !== manifest.version) continue;
+      const got = await store.get(garbageKey(orgId, ref.name));
+      if (got.outcome !== 'found') continue;
+      const { objects } = decodeGarbage('garbage', orgId, got.body);
+      for (const { key } of objects) this.#givenUpAt.set(key, this.#scheduler.now);
+    }
+  }
+
+  /** Law 6. */
+  #deleted(key: string): void {
+    this.deletions++;
+    const orgId = orgOfKey(key);
+    if (orgId === null) return this.#removedRun(key);
+    const name = nameOfKey(key);
+    const { manifest, revisions } = this.committed.get(orgId) ?? { manifest: null, revisions: new Map() };
+    if (key.endsWith('/manifest.json')) this.fail('6', `${key} was deleted`);
+    if (manifest?.parts.some((part) => part.name === name)) this.fail('6', `${key} is in use and was deleted`);
+    if (manifest?.quarantine.some((quarantined) => quarantined.key === key))
+      this.fail('6', `${key} is in quarantine and was deleted`);
+    if (!key.includes('/log/') && !key.includes('/snapshots/')) return;
+
+    const givenUpAt = this.#givenUpAt.get(key);
+    if (givenUpAt === undefined) return this.fail('6', `${key} was deleted; no committed version gave it up`);
+    for (const round of this.rounds) {
+      const runsFor = this.#scheduler.now - round.beganAt;
+      if (round.orgId === orgId && round.beganAt < givenUpAt && runsFor <= this.entryGraceMs / 2)
+        this.fail('6', `${key} was deleted under a round that began ${Math.round(runsFor)} ms ago`);
+    }
+    const buried = new Set(manifest?.tombstones.map(({ run_id }) => run_id));
+    for (const record of this.#entries.get(key) ?? []) {
+      const runId = runIdOf(record);
+      if (record.kind === 'delete' || buried.has(runId)) continue;
+      const canonical = this.canonical.get(orgId)?.get(runId);
+      if (record.kind === 'intent' && (canonical === undefined || canonical.run.revision < record.row.revision))
+        continue;
+      if ((revisions.get(runId) ?? 0) < revisionOf(record))
+        this.fail('6', `${key} was deleted with ${runId}@${revisionOf(record)}, which no version has folded`);
+    }
+  }
+
+  #removedRun(key: string): void {
+    const ids = parseRunKey(key);
+    const removed = ids && this.runsOf(ids.orgId).get(ids.runId);
+    if (!removed) return;
+    removed.endedStep = this.#scheduler.steps;
+    removed.removed = true;
+  }
+}
+
+/** Server-calibrated clocks are this good; see ServerClock. */
+const TIME_OUT_SLACK_MS = 40_000;
+
+export function passThrough(store: ObjectStore): ObjectStore {
+  return {
+    url: store.url,
+    capabilities: store.capabilities,
+    get: (key, options) => store.get(key, options),
+    head: (key, options) => store.head(key, options),
+    put: (key, body, options) => store.put(key, body, options),
+    delete: (key, options) => store.delete(key, options),
+    list: (options) => store.list(options),
+    close: () => store.close(),
+  };
+}
+
+export function mapOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) map.set(key, (value = make()));
+  return value;
+}

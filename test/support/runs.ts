@@ -1,0 +1,144 @@
+import fc from 'fast-check';
+import type { RunEvent, TaskEvent } from '../../src/runs/events.ts';
+import { transition } from '../../src/runs/lifecycle.ts';
+import { type Projection, project } from '../../src/runs/projection.ts';
+import { type LogRecord, putOf } from '../../src/runs/record.ts';
+import { RUN_FORMAT, type Run } from '../../src/runs/run.ts';
+import { START } from './fake-clock.ts';
+
+export const ORG = 'acme';
+
+/** A canonical run: QUEUED, revision 1, with nothing optional. */
+export function runOf(changes: Partial<Run> = {}): Run {
+  return {
+    format: RUN_FORMAT,
+    run_id: 'run-1',
+    org_id: ORG,
+    kind: 'job',
+    reference_id: null,
+    queue: null,
+    status: 'QUEUED',
+    attempt: 1,
+    revision: 1,
+    created_at: START,
+    updated_at: START,
+    started_at: null,
+    finished_at: null,
+    heartbeat_at: null,
+    cancel_requested_at: null,
+    heartbeat_timeout_ms: null,
+    run_timeout_ms: null,
+    payload: { target_namespace: null, target_table: null, source_type: null },
+    inputs: [],
+    outputs: [],
+    tasks: {},
+    result: null,
+    error: null,
+    code_version: null,
+    first_created_at: null,
+    fingerprint: 'f',
+    indexed_revision: 1,
+    indexed_at: START,
+    observed: null,
+    ...changes,
+  };
+}
+
+export function rowOf(changes: Partial<Projection> = {}): Projection {
+  return { ...project(runOf()), ...changes };
+}
+
+export function put(changes: Partial<Projection> = {}): LogRecord {
+  return { kind: 'put', row: rowOf(changes) };
+}
+
+export const dataset = (name: string, namespace = 'db') => ({ namespace, name });
+
+/** Applies an event that must be accepted. */
+export function must(run: Run | null, event: RunEvent, now: number): Run {
+  const answer = transition(run, event, now);
+  if (answer.outcome !== 'refused') return answer.run;
+  throw new Error(`${event.type} was refused: ${answer.code}`);
+}
+
+const attemptOf = fc.integer({ min: 1, max: 3 });
+const outputs = fc.subarray([dataset('a'), dataset('b'), dataset('c', 'lake')]);
+const error = fc.record({ code: fc.constantFrom(null, 'E1'), message: fc.constantFrom('', 'it broke') });
+const taskKey = fc.constantFrom('extract', 'constructor');
+const indexIntervalMs = fc.constant(60_000);
+
+export const taskEvents: fc.Arbitrary<TaskEvent> = fc.oneof(
+  fc.record({ type: fc.constant('queued' as const), key: taskKey }),
+  fc.record({ type: fc.constant('started' as const), key: taskKey, attempt: attemptOf }),
+  fc.record({ type: fc.constant('heartbeat' as const), key: taskKey, attempt: attemptOf, indexIntervalMs }),
+  fc.record({ type: fc.constant('succeeded' as const), key: taskKey, attempt: attemptOf, outputs }),
+  fc.record({ type: fc.constant('failed' as const), key: taskKey, attempt: attemptOf, error }),
+  fc.record({ type: fc.constant('cancelled' as const), key: taskKey, attempt: attemptOf }),
+  fc.record({ type: fc.constant('retry' as const), key: taskKey, attempt: attemptOf }),
+);
+
+export function runEvents(runId: string, orgId = ORG): fc.Arbitrary<RunEvent> {
+  const create = fc.record({
+    type: fc.constant('create' as const),
+    orgId: fc.constant(orgId),
+    input: fc.record({
+      run_id: fc.constant(runId),
+      queue: fc.constantFrom(null, 'q'),
+      outputs,
+      heartbeat_timeout_ms: fc.constantFrom(null, 30_000),
+      run_timeout_ms: fc.constantFrom(null, 90_000),
+    }),
+    fingerprint: fc.constantFrom('f', 'g'),
+  });
+  return fc.oneof(
+    { weight: 3, arbitrary: create },
+    { weight: 3, arbitrary: fc.record({ type: fc.constant('started' as const), attempt: attemptOf }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ type: fc.constant('heartbeat' as const), attempt: attemptOf, indexIntervalMs }),
+    },
+    fc.record({ type: fc.constant('succeeded' as const), attempt: attemptOf, outputs }),
+    { weight: 2, arbitrary: fc.record({ type: fc.constant('failed' as const), attempt: attemptOf, error }) },
+    fc.record({ type: fc.constant('cancelled' as const), attempt: attemptOf }),
+    fc.record({ type: fc.constant('cancel' as const) }),
+    fc.record({ type: fc.constant('force_cancel' as const) }),
+    fc.record({ type: fc.constant('force_fail' as const), error }),
+    fc.record({ type: fc.constant('time_out' as const) }),
+    { weight: 3, arbitrary: fc.record({ type: fc.constant('retry' as const), attempt: attemptOf }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ type: fc.constant('task' as const), attempt: attemptOf, task: taskEvents }),
+    },
+  );
+}
+
+/** What happened to one run: each canonical state, and the record that its write left in the log (heartbeats: none). */
+export interface History {
+  runs: Run[];
+  records: LogRecord[];
+}
+
+/** Histories of whole orgs: every record, and the canonical runs at the end. */
+export function histories(runIds: readonly string[], orgId = ORG): fc.Arbitrary<History> {
+  const step = fc.record({ ms: fc.integer({ min: -5_000, max: 60_000 }), run: fc.nat(runIds.length - 1) });
+  return fc
+    .array(
+      step.chain(({ ms, run }) =>
+        fc.record({ ms: fc.constant(ms), event: runEvents(runIds[run]!, orgId), run: fc.constant(run) }),
+      ),
+      { maxLength: 60 },
+    )
+    .map((steps) => {
+      const runs = new Map<number, Run>();
+      const records: LogRecord[] = [];
+      let now = START;
+      for (const { ms, event, run } of steps) {
+        now += ms;
+        const answer = transition(runs.get(run) ?? null, event, now);
+        if (answer.outcome === 'refused') continue;
+        runs.set(run, answer.run);
+        if (answer.run.indexed_revision === answer.run.revision) records.push(putOf(answer.run));
+      }
+      return { runs: [...runs.values()], records };
+    });
+}
