@@ -1,4 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
+import { CorruptError } from '../src/core/errors.ts';
+import type { DeleteOutcome } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { type Found, garbageList, type WaitingGarbage } from './plan.ts';
 
@@ -9,6 +11,10 @@ export interface Collected {
   listsWaiting: number;
 }
 
+export interface CollectOptions {
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * Deletes what committed versions listed as garbage, once each list's grace is over by the server's clock, and
  * then the list itself. Everything is deleted by generation; a list with any doubt stays for the next pass. A
@@ -17,41 +23,109 @@ export interface Collected {
 export async function collect(
   context: CompactorContext,
   found: Found,
-  signal?: AbortSignal,
+  { signal }: CollectOptions = {},
 ): Promise<Collected> {
   const collected: Collected = { objects: 0, lists: 0, listsWaiting: 0 };
   for (const waiting of found.garbage) {
     const done =
-      isDue(context, waiting, found.listedAt) &&
-      (await collectList(context, found.orgId, waiting, collected, signal));
+      dueAt(context, found, waiting) <= found.listedAt &&
+      (await collectList(context, found.orgId, waiting, collected, signal).catch(falseIfCorrupt));
     if (done) collected.lists++;
     else collected.listsWaiting++;
   }
   return collected;
 }
 
-function isDue({ limits }: CompactorContext, { kind, committedAt }: WaitingGarbage, now: number): boolean {
-  const grace = kind === 'entries' ? limits.entryGraceMs : limits.partGraceMs;
-  return now - committedAt >= grace + limits.serverTimeResolutionMs;
+/** A corrupt list is never guessed at: it stays until `repair`. */
+function falseIfCorrupt(error: unknown): false {
+  if (error instanceof CorruptError) return false;
+  throw error;
+}
+
+export interface GarbageObject {
+  key: string;
+  kind: WaitingGarbage['kind'];
+  /** Server time from which it may be deleted, ms. */
+  due_at: number;
+  due: boolean;
+  reason: string;
+}
+
+/** What `collect` would delete now or later, and why; nothing is changed. One GET per waiting list. */
+export async function inspectGarbage(
+  context: CompactorContext,
+  found: Found,
+  { signal }: CollectOptions = {},
+): Promise<GarbageObject[]> {
+  const objects: GarbageObject[] = [];
+  for (const waiting of found.garbage) {
+    const list = await garbageList(context.store, found.orgId, waiting, signal);
+    if (list === null) continue;
+    const due_at = dueAt(context, found, waiting);
+    const reason =
+      waiting.kind === 'entries'
+        ? `folded by version ${list.version}`
+        : `superseded by version ${list.version}`;
+    const due = due_at <= found.listedAt;
+    for (const { key } of [...list.objects, { key: waiting.meta.key }]) {
+      objects.push({
+        key,
+        kind: waiting.kind,
+        due_at,
+        due,
+        reason: key === waiting.meta.key ? 'the list of the others' : reason,
+      });
+    }
+  }
+  return objects;
+}
+
+/** Superseded snapshots stay readable for as long as the policy wants to travel back. */
+function dueAt(
+  { limits }: CompactorContext,
+  { current }: Found,
+  { kind, committedAt }: WaitingGarbage,
+): number {
+  const travelMs = current.manifest?.policy.time_travel_ms ?? 0;
+  const grace = kind === 'entries' ? limits.entryGraceMs : Math.max(limits.partGraceMs, travelMs);
+  return committedAt + grace + limits.serverTimeResolutionMs;
 }
 
 async function collectList(
-  { store, limits }: CompactorContext,
+  context: CompactorContext,
   orgId: string,
   waiting: WaitingGarbage,
   collected: Collected,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
+  const { store, limits } = context;
   const list = await garbageList(store, orgId, waiting, signal);
   if (list === null) return true;
   const answers = await mapParallel(
     list.objects,
     limits.parallelMax,
-    ({ key, generation }, stop) => store.delete(key, { ifGeneration: generation, signal: stop }),
+    ({ key, generation }, stop) => remove(context, key, generation, stop),
     signal,
   );
   collected.objects += answers.filter(({ outcome }) => outcome === 'deleted').length;
   if (answers.some(({ outcome }) => outcome === 'unknown')) return false;
-  const { outcome } = await store.delete(waiting.meta.key, { ifGeneration: waiting.meta.generation, signal });
+  const { outcome } = await remove(context, waiting.meta.key, waiting.meta.generation, signal);
   return outcome !== 'unknown';
+}
+
+/** An object too damaged to tell its generation is overwritten first: it is garbage, and what is there is lost anyway. */
+async function remove(
+  { store }: CompactorContext,
+  key: string,
+  generation: string,
+  signal: AbortSignal | undefined,
+): Promise<DeleteOutcome> {
+  try {
+    return await store.delete(key, { ifGeneration: generation, signal });
+  } catch (error) {
+    if (!(error instanceof CorruptError)) throw error;
+    const put = await store.put(key, new Uint8Array(), { signal });
+    if (put.outcome !== 'written') return { outcome: 'unknown', cause: error };
+    return store.delete(key, { ifGeneration: put.meta.generation, signal });
+  }
 }

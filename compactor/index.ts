@@ -3,5 +3,5 @@ export type { Collected } from './collect.ts';
 export { type Compacted, compactOrg } from './compact.ts';
 export type { CompactorContext } from './context.ts';
 export { compactPass, listOrgs, type PassOptions, type PassResult } from './pass.ts';
-export { type Swept, type SweepOptions, sweepOrg } from './sweep.ts';
+export { type SweepOptions, type Swept, sweepOrg } from './sweep.ts';
 export { type Problem, type Verified, type VerifyOptions, verifyOrg } from './verify.ts';

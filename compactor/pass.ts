@@ -51,7 +51,7 @@ async function compactSafely(
   signal: AbortSignal,
 ): Promise<PassResult> {
   try {
-    return await compactOrg(context, orgId, signal);
+    return await compactOrg(context, orgId, { signal });
   } catch (error) {
     if (signal.aborted) throw error;
     const code = isRunfoldError(error) ? error.code : 'INTERNAL';

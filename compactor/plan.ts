@@ -1,6 +1,7 @@
 import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
 import { believe } from '../src/catalog/load.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
+import { CorruptError } from '../src/core/errors.ts';
 import { entryTime, listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
 import { decodeGarbage, type GarbageList } from '../src/manifest/garbage.ts';
 import type { LookedAt, Quarantined } from '../src/manifest/manifest.ts';
@@ -46,7 +47,8 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
     garbage.filter(({ kind }) => kind === 'entries'),
     limits.parallelMax,
     async (waiting, stop) => {
-      waiting.list = await garbageList(store, orgId, waiting, stop);
+      // A corrupt list only costs: its entries are folded again, which changes nothing. `verify` reports it.
+      waiting.list = await garbageList(store, orgId, waiting, stop).catch(nullIfCorrupt);
     },
     signal,
   );
@@ -95,6 +97,11 @@ export async function garbageList(
   const key = garbageKey(orgId, nameOfKey(waiting.meta.key));
   const got = await store.get(key, { signal });
   return got.outcome === 'found' ? decodeGarbage(key, orgId, got.body) : null;
+}
+
+function nullIfCorrupt(error: unknown): null {
+  if (error instanceof CorruptError) return null;
+  throw error;
 }
 
 /** What to fold, and what has to wait. */

@@ -1,5 +1,5 @@
-import type { Limits } from '../src/core/limits.ts';
 import { newestFirst, type RowRef, ShapeCache } from '../src/catalog/views.ts';
+import type { Limits } from '../src/core/limits.ts';
 import { isTerminal } from '../src/runs/run.ts';
 import type { Rows } from '../src/snapshot/rows.ts';
 

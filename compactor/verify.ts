@@ -10,7 +10,9 @@ import { StateHash } from '../src/manifest/state-hash.ts';
 import { type Projection, project } from '../src/runs/projection.ts';
 import type { Run } from '../src/runs/run.ts';
 import { decodePart } from '../src/snapshot/codec.ts';
-import { readPart } from '../src/snapshot/parts.ts';
+import { isHistory } from '../src/snapshot/history-directory.ts';
+import { decodeHistory } from '../src/snapshot/history-read.ts';
+import { objectOf, partBytes } from '../src/snapshot/parts.ts';
 import {
   garbagePrefix,
   logPrefix,
@@ -110,8 +112,19 @@ async function decodeObject(
     if (!key.endsWith(`/${copy.version}.json`)) throw new Error(`it holds version ${copy.version}`);
   } else if (key.startsWith(logPrefix(orgId))) decodeEntry(key, orgId, body);
   else if (key.startsWith(garbagePrefix(orgId))) decodeGarbage(key, orgId, body);
-  else if (key.startsWith(partsPrefix(orgId))) await decodePart(key, body);
+  else if (key.startsWith(partsPrefix(orgId))) await decodeAnyPart(orgId, key, body);
   else throw new Error('no object of this name belongs to an org');
+}
+
+async function decodeAnyPart(orgId: string, key: string, body: Uint8Array): Promise<StateHash> {
+  if (!isHistory(body)) return stateHashOf(await decodePart(key, body));
+  const state = StateHash.empty();
+  for (const { history } of decodeHistory(key, orgId, body)) {
+    const { rows } = history;
+    for (let i = 0; i < rows.length; i++)
+      if (history.isPrimary(i)) state.add(rows.runId(i), rows.revision(i));
+  }
+  return state;
 }
 
 /** Law 5: versions rise by one, each state is the previous one plus what its fold says, and the rows are that state. */
@@ -149,10 +162,11 @@ async function verifyChain(
     problem('the state hash of version 1 is not that of what it folded');
   for (const part of current.parts) {
     try {
-      const rows = await readPart(context.store, orgId, part, { signal });
-      if (rows === null) problem(`part ${part.name} of the current version is missing`);
-      else if (stateHashOf(rows).hex() !== part.state_hash)
+      const bytes = await partBytes(context.store, orgId, part, { signal });
+      if (bytes === null) problem(`part ${part.name} of the current version is missing`);
+      else if ((await decodeAnyPart(orgId, objectOf(orgId, part), bytes)).hex() !== part.state_hash) {
         problem(`part ${part.name} does not hold the rows of its state hash`);
+      }
     } catch (error) {
       problems.push({ law: 8, key: manifestKey(orgId), message: errorMessage(error) });
     }
@@ -272,6 +286,7 @@ function findRow(state: CatalogState, runId: string): Projection | null {
 
 /** Why `row` is not what the canonical run projects to; null when it is, heartbeats in between allowed. */
 function difference(run: Run, row: Projection | null): string | null {
+  if (run.deleted_at !== null) return row === null ? null : 'the run was deleted, but has a row';
   if (row === null) return 'the canonical run has no row';
   const expected = project(run);
   if (row.revision === run.revision)

@@ -41,6 +41,7 @@ export function openSession(bare: ObjectStore, options: SessionOptions = {}): Se
   const runs = options.runs ?? new ObjectRunStore(store, limits);
   const log = new LogWriter(store, { clock, serverClock, random, limits });
   const recorder = new Recorder(runs, log, { limits, now: () => serverClock.now() });
-  const catalog = openCatalog(store, { clock, limits, runs });
+  // Without runs of its own the catalog reads intents' runs through its counted store.
+  const catalog = openCatalog(store, { clock, limits, ...(options.runs ? { runs } : {}) });
   return { store, runs, recorder, catalog, clock, serverClock, random, limits, close: () => log.idle() };
 }

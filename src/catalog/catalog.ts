@@ -1,5 +1,5 @@
 import type { Table } from 'apache-arrow';
-import { type Clock, systemClock } from '../core/clock.ts';
+import { type Clock, cancelled, systemClock, throwIfAborted } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { type Limits, limits } from '../core/limits.ts';
@@ -8,11 +8,13 @@ import type { Projection } from '../runs/projection.ts';
 import type { RunStore } from '../runs/run-store.ts';
 import { counting, noRequests, requestsOf } from '../store/counting.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { type HistoryContext, runsWithHistory } from './history.ts';
 import { type Lineage, type LineageQuery, lineageView } from './lineage.ts';
-import { type LoadContext, type Loaded, load } from './load.ts';
+import { type LoadContext, type Loaded, load, loadVersion } from './load.ts';
 import type { CatalogState } from './state.ts';
 import { emptyStats, type RefreshStats } from './stats.ts';
-import { activeView, findRuns, type RunFilter, type TableView, tablesView } from './views.ts';
+import { findVersion, type Version, type VersionQuery } from './versions.ts';
+import { activeView, type RunFilter, type TableView, tablesView } from './views.ts';
 
 export interface CatalogOptions {
   clock?: Clock;
@@ -54,11 +56,86 @@ export class Catalog {
     }
     return org;
   }
+
+  /**
+   * Time travel: exactly what one version's snapshot holds, without the tail. Requests: see findVersion, and one GET
+   * for a head that is not inline. Throws VERSION_NOT_FOUND, and SNAPSHOT_EXPIRED when its parts are gone.
+   */
+  async open(
+    orgId: string,
+    query: VersionQuery,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<OrgSnapshot> {
+    checkId('org id', orgId);
+    const version = await findVersion(this.#store, orgId, query, options);
+    const state = await loadVersion(this.#store, orgId, version.manifest, options.signal);
+    return new OrgSnapshot({ store: this.#store, limits: limits(this.#options.limits) }, state, version);
+  }
 }
 
-/** One org's catalog as of its last refresh. Views are synchronous and cost no request. */
-export class OrgCatalog {
+/** What one state of one org says. Views but `runs` are synchronous and cost no request. */
+abstract class OrgView {
+  abstract readonly orgId: string;
+  /** The immutable state behind the views, for readers that need it to stay put. */
+  abstract get state(): CatalogState;
+  protected abstract readonly history: HistoryContext;
+
+  /** Sorted by namespace, then name. Of head and tail, which hold the latest runs and lineage of every table. */
+  tables(): TableView[] {
+    return tablesView(this.state);
+  }
+
+  /**
+   * Newest first, history included, of the state at the time of the call. Rows are made one by one; sealed history is
+   * read only when the next row may be there (see runsWithHistory), in ranged GETs. Throws SNAPSHOT_EXPIRED when
+   * the state is older than the grace of parts (an hour): refresh, and ask again.
+   */
+  runs(
+    filter: RunFilter = {},
+    options: { signal?: AbortSignal } = {},
+  ): AsyncGenerator<Projection, void, void> {
+    return runsWithHistory(this.history, this.state, filter, options.signal);
+  }
+
+  /** Runs that have not ended, newest first. */
+  active(filter: { queue?: string } = {}): Projection[] {
+    return activeView(this.state, filter);
+  }
+
+  lineage(query: LineageQuery): Lineage {
+    return lineageView(this.state, query);
+  }
+
+  /** Rows of head and tail as an Arrow table, columns as in docs/SCHEMA.md. Loads `apache-arrow`. */
+  async toArrow(): Promise<Table> {
+    const { toArrow } = await import('../snapshot/arrow.ts');
+    return toArrow(this.state.rows());
+  }
+}
+
+/** One org as one version of its manifest has it, without the tail: see Catalog.open. */
+export class OrgSnapshot extends OrgView {
   readonly orgId: string;
+  readonly state: CatalogState;
+  readonly version: number;
+  /** Server time of its commit, ms; null where it is not known. */
+  readonly committedAt: number | null;
+  protected readonly history: HistoryContext;
+
+  constructor(history: HistoryContext, state: CatalogState, version: Version) {
+    super();
+    this.orgId = state.orgId;
+    this.state = state;
+    this.version = version.version;
+    this.committedAt = version.committed_at;
+    this.history = history;
+  }
+}
+
+/** One org's catalog as of its last refresh. */
+export class OrgCatalog extends OrgView {
+  readonly orgId: string;
+  protected readonly history: HistoryContext;
   readonly #context: LoadContext;
   readonly #counts = noRequests();
   #loaded: Loaded | null = null;
@@ -68,9 +145,11 @@ export class OrgCatalog {
   #waiting: Promise<void> | null = null;
 
   constructor(store: ObjectStore, orgId: string, options: CatalogOptions) {
+    super();
     const bounds = limits(options.limits);
     const counted = counting(store, this.#counts);
     this.orgId = orgId;
+    this.history = { store: counted, limits: bounds };
     this.#context = {
       store: counted,
       runs: options.runs ?? new ObjectRunStore(counted, bounds),
@@ -87,7 +166,7 @@ export class OrgCatalog {
    */
   async refresh(options: RefreshOptions = {}): Promise<this> {
     const { maxAgeMs = 0, signal } = options;
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const age =
       this.#loaded === null
         ? Number.POSITIVE_INFINITY
@@ -101,37 +180,12 @@ export class OrgCatalog {
     return this.#stats;
   }
 
-  /** The immutable state of the last refresh, for readers that need it to stay put. */
+  /** Throws InputError before the first refresh. */
   get state(): CatalogState {
     if (this.#loaded !== null) return this.#loaded.state;
     throw new InputError(`The catalog of org ${this.orgId} was never refreshed.`, {
       hint: 'Await refresh() first.',
     });
-  }
-
-  /** Sorted by namespace, then name. */
-  tables(): TableView[] {
-    return tablesView(this.state);
-  }
-
-  /** Newest first, of the state at the time of the call; rows are made one by one. */
-  async *runs(filter: RunFilter = {}): AsyncGenerator<Projection, void, void> {
-    for (const { rows, i } of findRuns(this.state, filter)) yield rows.get(i);
-  }
-
-  /** Runs that have not ended, newest first. */
-  active(filter: { queue?: string } = {}): Projection[] {
-    return activeView(this.state, filter);
-  }
-
-  lineage(query: LineageQuery): Lineage {
-    return lineageView(this.state, query);
-  }
-
-  /** All rows as an Arrow table, columns as in docs/SCHEMA.md. Loads `apache-arrow`. */
-  async toArrow(): Promise<Table> {
-    const { toArrow } = await import('../snapshot/arrow.ts');
-    return toArrow(this.state.rows());
   }
 
   #next(): Promise<void> {
@@ -172,7 +226,7 @@ export class OrgCatalog {
 async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
+    const onAbort = () => reject(cancelled(signal));
     signal.addEventListener('abort', onAbort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });

@@ -1,5 +1,5 @@
 import { StateHash } from '../manifest/state-hash.ts';
-import { projectionHash } from '../runs/projection.ts';
+import { type Projection, projectionHash } from '../runs/projection.ts';
 import {
   type DeleteRecord,
   type IntentRecord,
@@ -8,6 +8,7 @@ import {
   revisionOf,
   runIdOf,
 } from '../runs/record.ts';
+import { isTerminal } from '../runs/run.ts';
 import { type Rows, RowsBuilder } from '../snapshot/rows.ts';
 
 /** A record that states what is; an intent only states what somebody is about to do. */
@@ -20,6 +21,8 @@ export type Fact = PutRecord | DeleteRecord;
 export class Overlay {
   readonly facts = new Map<string, Fact>();
   readonly intents = new Map<string, IntentRecord>();
+  /** By run: the time in the name of the latest entry with an intent, ms. */
+  readonly announcedAt = new Map<string, number>();
   /** Records that met another of the same revision with different bytes. A measure, not part of the state. */
   ties = 0;
 
@@ -41,10 +44,21 @@ export class Overlay {
     return this;
   }
 
+  /** The records of one entry; `namedAt` is the time in its name, ms. */
+  applyEntry(records: Iterable<LogRecord>, namedAt: number): void {
+    for (const record of records) {
+      this.apply(record);
+      if (record.kind !== 'intent') continue;
+      const runId = runIdOf(record);
+      this.announcedAt.set(runId, Math.max(namedAt, this.announcedAt.get(runId) ?? 0));
+    }
+  }
+
   copy(): Overlay {
     const copy = new Overlay();
     for (const [runId, fact] of this.facts) copy.facts.set(runId, fact);
     for (const [runId, intent] of this.intents) copy.intents.set(runId, intent);
+    for (const [runId, namedAt] of this.announcedAt) copy.announcedAt.set(runId, namedAt);
     copy.ties = this.ties;
     return copy;
   }
@@ -97,7 +111,11 @@ export interface Merge {
   readonly deletes: readonly DeleteRecord[];
 }
 
-export function merge(base: Rows, overlay: Overlay): Merge {
+/**
+ * `horizon`: what ended before it is forgotten, so a late record of a run that `base` no longer has is ignored and no
+ * tombstone is needed.
+ */
+export function merge(base: Rows, overlay: Overlay, horizon: number | null = null): Merge {
   const replaced = new Uint8Array(base.length);
   let replacedCount = 0;
   const puts: PutRecord[] = [];
@@ -105,6 +123,7 @@ export function merge(base: Rows, overlay: Overlay): Merge {
   for (const [runId, fact] of overlay.facts) {
     const at = base.indexOf(runId);
     if (at >= 0 && !outranks(fact, base, at)) continue;
+    if (at < 0 && fact.kind === 'put' && isPast(fact.row, horizon)) continue;
     if (at >= 0) {
       replaced[at] = 1;
       replacedCount++;
@@ -113,6 +132,14 @@ export function merge(base: Rows, overlay: Overlay): Merge {
     else puts.push(fact);
   }
   return { replaced, replacedCount, puts, deletes };
+}
+
+/** Whether a run ended before the horizon. */
+export function isPast(
+  { status, finished_at }: Pick<Projection, 'status' | 'finished_at'>,
+  horizon: number | null,
+): boolean {
+  return horizon !== null && isTerminal(status) && finished_at !== null && finished_at < horizon;
 }
 
 export interface Folded {
@@ -125,8 +152,8 @@ export interface Folded {
 }
 
 /** The new head: rows of `base` that still stand, then the new ones. Pure. */
-export function fold(base: Rows, overlay: Overlay): Folded {
-  const { replaced, replacedCount, puts, deletes } = merge(base, overlay);
+export function fold(base: Rows, overlay: Overlay, horizon: number | null = null): Folded {
+  const { replaced, replacedCount, puts, deletes } = merge(base, overlay, horizon);
   const added = StateHash.empty();
   const removed = StateHash.empty();
   const builder = new RowsBuilder(base.orgId, base.length - replacedCount + puts.length);

@@ -1,16 +1,16 @@
 import type { Clock } from '../core/clock.ts';
 import { mapParallel } from '../core/concurrency.ts';
-import { RunfoldError } from '../core/errors.ts';
+import { CorruptError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
-import { listLogPage, type ReadEntry, readEntries, travelsInline } from '../log/tail.ts';
-import type { Manifest } from '../manifest/manifest.ts';
-import { type CurrentManifest, readManifest } from '../manifest/manifest-store.ts';
-import { type IntentRecord, putOf } from '../runs/record.ts';
+import { entryTime, listLogPage, listRest, type ReadEntry, readEntries, travelsInline } from '../log/tail.ts';
+import type { Manifest, Part } from '../manifest/manifest.ts';
+import { type CurrentManifest, readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
+import { type IntentRecord, recordOf } from '../runs/record.ts';
 import type { RunStore } from '../runs/run-store.ts';
-import { readPart } from '../snapshot/parts.ts';
+import { objectOf, readPart } from '../snapshot/parts.ts';
 import { Rows } from '../snapshot/rows.ts';
 import { entryKeyFloor } from '../store/keys.ts';
-import type { ObjectMeta, ObjectStore } from '../store/object-store.ts';
+import type { ListPage, ObjectMeta, ObjectStore } from '../store/object-store.ts';
 import { Overlay, pendingIntents } from './fold.ts';
 import { CatalogState } from './state.ts';
 import type { RefreshStats } from './stats.ts';
@@ -49,11 +49,18 @@ export async function load(
   context: LoadContext,
   orgId: string,
   previous: Loaded | null,
-  fill: Fill,
+  fillAll: Fill,
   signal?: AbortSignal,
 ): Promise<Loaded> {
   const { clock, limits } = context;
+  let rounds = 0;
   for (let attempt = 1; attempt <= limits.refreshAttemptsMax; attempt++) {
+    const before = rounds;
+    // Rounds that had to be done again were waited for too.
+    const fill: Fill = (stats) => {
+      rounds = before + (stats.rounds ?? rounds - before);
+      fillAll({ ...stats, rounds });
+    };
     fill({ attempts: attempt });
     const beganAt = clock.monotonic();
     const loaded =
@@ -89,9 +96,15 @@ async function loadWarm(
 ): Promise<Loaded | null> {
   const start = entryKeyFloor(orgId, previous.listedAt - context.limits.entryLagMaxMs);
   const first = await listLogPage(context.store, orgId, { start, signal });
-  fill({ cold: false, rounds: 1 });
-  const items = await furtherPages(context, orgId, first, start, signal);
-  const entries = await readTail(context, orgId, items, previous.state.manifest, fill, signal);
+  const pages = await furtherPages(
+    context,
+    orgId,
+    first,
+    previous.listedAt - context.limits.entryLagMaxMs,
+    signal,
+  );
+  const { entries, rounds } = await readTail(context, orgId, pages, previous.state.manifest, fill, signal);
+  fill({ cold: false, rounds: 1 + rounds });
   if (entries === null) return null;
   const overlay = previous.state.overlay.copy();
   applyEntries(overlay, entries);
@@ -117,113 +130,182 @@ async function loadFull(
     signal,
   );
   fill({ cold: true, rounds: 1, firstRoundMs: clock.monotonic() - beganAt });
-  const { manifest, generation } = currentOf(read, previous);
-  const headPart = manifest?.parts.find((part) => part.level === 0) ?? null;
-  const known =
-    previous !== null && headPart !== null && headPart.name === headOf(previous.state.manifest)
-      ? previous.state.base
-      : null;
-  const start = manifest === null ? undefined : entryKeyFloor(orgId, manifest.covers_until);
-  if (headPart !== null && known === null && headPart.inline === null) fill({ rounds: 2 });
-  const [base, entries] = await together(
+  const { manifest, generation, committedAt } = currentOf(read, previous);
+  const from: Snapshot = { manifest, known: knownHead(manifest, previous) };
+  try {
+    const state = await assemble(context, orgId, from, first, fill, signal);
+    return state && { state, generation, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
+  } catch (error) {
+    const older = await olderVersion(context, orgId, manifest, committedAt, first, error, signal);
+    fill({ fallbackVersion: older.version });
+    const state = await assemble(context, orgId, { manifest: older, known: null }, first, fill, signal);
+    // No generation: the next full refresh reads the current manifest again, which may have been repaired.
+    return state && { state, generation: null, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
+  }
+}
+
+/** What one version's snapshot holds, without the tail. */
+export async function loadVersion(
+  store: ObjectStore,
+  orgId: string,
+  manifest: Manifest,
+  signal?: AbortSignal,
+): Promise<CatalogState> {
+  const head = headOf(manifest);
+  const base = head === undefined ? Rows.empty(orgId) : await readPart(store, orgId, head, { signal });
+  if (base !== null) return new CatalogState(orgId, manifest, base, withTombstones(manifest));
+  throw new RunfoldError(
+    'SNAPSHOT_EXPIRED',
+    `The parts of version ${manifest.version} of org ${orgId} are gone.`,
+    {
+      hint: '`runfold policy set --time-travel` keeps versions for longer.',
+    },
+  );
+}
+
+/** Facts that the snapshot states besides its rows. */
+function withTombstones(manifest: Manifest | null): Overlay {
+  const overlay = new Overlay();
+  for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? []) {
+    overlay.apply({ kind: 'delete', run_id, revision, deleted_at });
+  }
+  return overlay;
+}
+
+interface Snapshot {
+  manifest: Manifest | null;
+  /** Its head, when an earlier refresh has it. */
+  known: Rows | null;
+}
+
+/** Head and tail, side by side; null when an object of either is gone. */
+async function assemble(
+  context: LoadContext,
+  orgId: string,
+  { manifest, known }: Snapshot,
+  first: ListPage,
+  fill: Fill,
+  signal: AbortSignal | undefined,
+): Promise<CatalogState | null> {
+  const head = headOf(manifest);
+  const headRounds = head !== undefined && known === null && head.inline === null ? 1 : 0;
+  const from = manifest?.covers_until ?? 0;
+  const [base, { entries, rounds }] = await together(
     [
       async (stop) =>
-        known ?? (headPart === null ? Rows.empty(orgId) : readPart(store, orgId, headPart, { signal: stop })),
+        known ??
+        (head === undefined ? Rows.empty(orgId) : readPart(context.store, orgId, head, { signal: stop })),
       async (stop) =>
-        readTail(
-          context,
-          orgId,
-          await furtherPages(context, orgId, first, start, stop, () => fill({ rounds: 2 })),
-          manifest,
-          fill,
-          stop,
-        ),
+        readTail(context, orgId, await furtherPages(context, orgId, first, from, stop), manifest, fill, stop),
     ] as const,
     signal,
   );
+  fill({ rounds: 1 + Math.max(headRounds, rounds) });
   if (base === null || entries === null) return null;
-  const overlay = new Overlay();
-  for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? [])
-    overlay.apply({ kind: 'delete', run_id, revision, deleted_at });
+  const overlay = withTombstones(manifest);
   applyEntries(overlay, entries);
   await resolve(context, orgId, base, overlay, manifest, fill, signal);
-  const state = new CatalogState(orgId, manifest, base, overlay);
-  return { state, generation, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
+  return new CatalogState(orgId, manifest, base, overlay);
 }
 
-function headOf(manifest: Manifest | null): string | undefined {
-  return manifest?.parts.find((part) => part.level === 0)?.name;
+/**
+ * The version before one whose head is corrupt, where that and the log are exact: every entry that the corrupt one
+ * folded is still in the log, because its grace is not over. Otherwise throws the error that led here.
+ */
+async function olderVersion(
+  { store, limits }: LoadContext,
+  orgId: string,
+  manifest: Manifest | null,
+  committedAt: number | null,
+  { serverTime }: ListPage,
+  error: unknown,
+  signal: AbortSignal | undefined,
+): Promise<Manifest> {
+  const head = headOf(manifest);
+  const isHead = head !== undefined && error instanceof CorruptError && error.key === objectOf(orgId, head);
+  const isExact = committedAt !== null && serverTime - committedAt < limits.entryGraceMs;
+  if (manifest === null || !isHead || !isExact) throw error;
+  const older = await readManifestCopy(store, orgId, manifest.version - 1, { signal }).catch(() => null);
+  if (older === null) throw error;
+  return older;
+}
+
+function headOf(manifest: Manifest | null): Part | undefined {
+  return manifest?.parts.find((part) => part.level === 0);
+}
+
+function knownHead(manifest: Manifest | null, previous: Loaded | null): Rows | null {
+  const head = headOf(manifest);
+  if (previous === null || head === undefined) return null;
+  return head.name === headOf(previous.state.manifest)?.name ? previous.state.base : null;
 }
 
 function currentOf(
   read: CurrentManifest | 'unchanged',
   previous: Loaded | null,
-): Pick<CurrentManifest, 'manifest' | 'generation'> {
+): Pick<CurrentManifest, 'manifest' | 'generation' | 'committedAt'> {
   if (read !== 'unchanged') return read;
-  return { manifest: previous!.state.manifest, generation: previous!.generation };
+  return { manifest: previous!.state.manifest, generation: previous!.generation, committedAt: null };
 }
 
-/**
- * The rest of a long log: from the first unfolded entry on, since everything older is in the snapshot.
- */
+interface Pages {
+  items: readonly ObjectMeta[];
+  /** LISTs, one after another. */
+  rounds: number;
+}
+
+/** `first`, and the rest of a long log named `from` (ms) or later: what is older is known, or in the snapshot. */
 async function furtherPages(
-  context: LoadContext,
+  { store, limits }: LoadContext,
   orgId: string,
-  first: { items: readonly ObjectMeta[]; next: string | null },
-  start: string | undefined,
+  first: ListPage,
+  from: number,
   signal: AbortSignal | undefined,
-  onRound: () => void = () => undefined,
-): Promise<readonly ObjectMeta[]> {
-  if (first.next === null) return first.items;
-  onRound();
-  const items = new Map(first.items.map((item) => [item.key, item]));
-  let page = await listLogPage(
-    context.store,
-    orgId,
-    start === undefined || start < lastKey(first) ? { pageToken: first.next, signal } : { start, signal },
-  );
-  for (;;) {
-    for (const item of page.items) items.set(item.key, item);
-    if (page.next === null) return [...items.values()];
-    page = await listLogPage(context.store, orgId, { start, pageToken: page.next, signal });
-  }
-}
-
-function lastKey({ items }: { items: readonly ObjectMeta[] }): string {
-  return items.at(-1)?.key ?? '';
+): Promise<Pages> {
+  if (first.next === null) return { items: first.items, rounds: 0 };
+  const bounds = { from, until: first.serverTime + limits.entryLagMaxMs };
+  const rest = await listRest(store, orgId, first, bounds, { parallel: limits.parallelMax, signal });
+  const items = new Map([...first.items, ...rest.items].map((item) => [item.key, item]));
+  return { items: [...items.values()], rounds: rest.depth };
 }
 
 /** The decoded tail, without what a compactor has quarantined; null when an entry is gone. */
 async function readTail(
   context: LoadContext,
   orgId: string,
-  items: readonly ObjectMeta[],
+  pages: Pages,
   manifest: Manifest | null,
   fill: Fill,
   signal: AbortSignal | undefined,
-): Promise<ReadEntry[] | null> {
+): Promise<{ entries: ReadEntry[] | null; rounds: number }> {
   const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
-  const wanted = items.filter(({ key }) => !quarantined.has(key));
-  if (wanted.some((item) => !travelsInline(item))) fill({ rounds: 2 });
+  const wanted = pages.items.filter(({ key }) => !quarantined.has(key));
+  const bodies = wanted.filter((item) => !travelsInline(item)).length;
+  const rounds = pages.rounds + Math.ceil(bodies / context.limits.parallelMax);
   const entries = await readEntries(context.store, orgId, wanted, {
     parallel: context.limits.parallelMax,
     signal,
   });
   let records = 0;
   for (const read of entries) {
-    if ('gone' in read) return null;
+    if ('gone' in read) return { entries: null, rounds };
     if ('problem' in read) throw read.problem;
     records += read.entry.records.length;
   }
   fill({ tailEntries: entries.length, tailRecords: records, quarantined: quarantined.size });
-  return entries;
+  return { entries, rounds };
 }
 
 function applyEntries(overlay: Overlay, entries: readonly ReadEntry[]): void {
-  for (const read of entries) if ('entry' in read) overlay.applyAll(read.entry.records);
+  for (const read of entries) {
+    if ('entry' in read) overlay.applyEntry(read.entry.records, entryTime(read.item.key) ?? Infinity);
+  }
 }
 
-/** Reads the canonical run behind each intent that nothing has confirmed and no compactor has looked into. */
+/**
+ * Reads the canonical run behind each intent that nothing has confirmed and no compactor has looked into. What a
+ * compactor saw says nothing of an entry that came after its listing: somebody may be trying again.
+ */
 async function resolve(
   context: LoadContext,
   orgId: string,
@@ -233,12 +315,14 @@ async function resolve(
   fill: Fill,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const looked = new Map(manifest?.intents.map(({ run_id, revision }) => [run_id, revision]));
-  const open = pendingIntents(base, overlay).filter(
-    ({ row }) => (looked.get(row.run_id) ?? 0) < row.revision,
-  );
+  const looked = new Map(manifest?.intents.map((intent) => [intent.run_id, intent]));
+  const open = pendingIntents(base, overlay).filter(({ row: { run_id, revision } }) => {
+    const { revision: known = 0, looked_at = 0 } = looked.get(run_id) ?? {};
+    const announcedAt = overlay.announcedAt.get(run_id) ?? Infinity;
+    return known < revision || announcedAt >= looked_at - context.limits.entryLagMaxMs;
+  });
   if (!context.resolveIntents || open.length === 0) return fill({ intentsAsked: 0 });
-  fill({ intentsAsked: open.length, intentRounds: 1 });
+  fill({ intentsAsked: open.length, intentRounds: Math.ceil(open.length / context.limits.parallelMax) });
   await believe(context.runs, orgId, open, overlay, context.limits.parallelMax, signal);
 }
 
@@ -256,7 +340,7 @@ export async function believe(
     parallel,
     async ({ row }, stop) => {
       const stored = await runs.read(orgId, row.run_id, stop);
-      if (stored !== null) overlay.apply(putOf(stored.run));
+      if (stored !== null) overlay.apply(recordOf(stored.run));
     },
     signal,
   );

@@ -30,7 +30,11 @@ export class CatalogState {
 
   get segments(): readonly Segment[] {
     if (this.#segments === null) {
-      const { replaced, replacedCount, puts } = merge(this.base, this.overlay);
+      const { replaced, replacedCount, puts } = merge(
+        this.base,
+        this.overlay,
+        this.manifest?.horizon ?? null,
+      );
       const builder = new RowsBuilder(this.orgId, puts.length);
       for (const { row } of puts) builder.add(row);
       this.#rowCount = this.base.length - replacedCount + puts.length;
@@ -44,6 +48,12 @@ export class CatalogState {
 
   get rowCount(): number {
     return this.segments.length > 0 ? this.#rowCount : 0;
+  }
+
+  /** Whether head or tail have the run of that row, or know that it was deleted: an older row of it says nothing. */
+  knows(rows: Rows, i: number): boolean {
+    if (this.base.indexOfRow(rows, i) >= 0) return true;
+    return this.overlay.facts.size > 0 && this.overlay.facts.has(rows.runId(i));
   }
 
   /** All standing rows as one table: copies them. */

@@ -16,6 +16,8 @@ export interface RefreshStats {
   intentRounds: number;
   /** Corrupt entries that a compactor set aside: their records are missing until `runfold repair`. */
   quarantined: number;
+  /** The version read instead of the current one, whose head is corrupt; null: none. */
+  fallbackVersion: number | null;
   /** More than 1: a round had to be done again. */
   attempts: number;
   firstRoundMs: number;
@@ -35,6 +37,7 @@ export function emptyStats(): RefreshStats {
     intentsAsked: 0,
     intentRounds: 0,
     quarantined: 0,
+    fallbackVersion: null,
     attempts: 0,
     firstRoundMs: 0,
     totalMs: 0,

@@ -36,14 +36,16 @@ export interface RunFilter {
   limit?: number | undefined;
 }
 
-/** Newest first: by the last change, then creation, then id. Negative when `a` comes first. */
+/**
+ * Newest first: by the last change, then id, then revision, so that revisions of one run that changed at the same
+ * time stand together with the newest in front. Negative when `a` comes first.
+ */
 export function newestFirst(a: RowRef, b: RowRef): number {
   const byUpdate = b.rows.time('updated_at', b.i)! - a.rows.time('updated_at', a.i)!;
   if (byUpdate !== 0) return byUpdate;
-  const byCreation = b.rows.time('created_at', b.i)! - a.rows.time('created_at', a.i)!;
-  if (byCreation !== 0) return byCreation;
   const [idA, idB] = [a.rows.runId(a.i), b.rows.runId(b.i)];
-  return idA < idB ? 1 : idA > idB ? -1 : 0;
+  if (idA !== idB) return idA < idB ? 1 : -1;
+  return b.rows.revision(b.i) - a.rows.revision(a.i);
 }
 
 /** Every table that any run writes or means to write, sorted by namespace, then name. */
@@ -88,26 +90,31 @@ export function tablesView(state: CatalogState): TableView[] {
     .sort(compareDatasets);
 }
 
-/** Matching runs, newest first, as references: materialise only what you show. */
+/** Matching runs of head and tail, newest first, as references: materialise only what you show. */
 export function findRuns(state: CatalogState, filter: RunFilter): RowRef[] {
   const found: RowRef[] = [];
-  const statuses = filter.status === undefined ? null : new Set([filter.status].flat());
+  const { table } = filter;
   for (const segment of state.segments) {
     const { rows } = segment;
-    const shapes = filter.table === undefined ? null : new ShapeCache(rows);
+    const shapes = table === undefined ? null : new ShapeCache(rows);
     forEachRow(segment, (i) => {
-      if (statuses !== null && !statuses.has(rows.status(i))) return;
-      if (filter.kind !== undefined && rows.text('kind', i) !== filter.kind) return;
-      if (filter.queue !== undefined && rows.text('queue', i) !== filter.queue) return;
-      const createdAt = rows.time('created_at', i)!;
-      if (filter.since !== undefined && createdAt < filter.since) return;
-      if (filter.until !== undefined && createdAt >= filter.until) return;
-      if (shapes !== null && !shapes.of(i).tables.some(({ table }) => matches(table, filter.table!))) return;
+      if (!matchesRow(rows, i, filter)) return;
+      if (shapes !== null && !shapes.of(i).tables.some((named) => matchesTable(named.table, table!))) return;
       found.push({ rows, i });
     });
   }
   found.sort(newestFirst);
   return filter.limit === undefined ? found : found.slice(0, filter.limit);
+}
+
+/** All of the filter but the table. */
+export function matchesRow(rows: Rows, i: number, { status, kind, queue, since, until }: RunFilter): boolean {
+  if (status !== undefined && !(typeof status === 'string' ? [status] : status).includes(rows.status(i)))
+    return false;
+  if (kind !== undefined && rows.text('kind', i) !== kind) return false;
+  if (queue !== undefined && rows.text('queue', i) !== queue) return false;
+  const createdAt = rows.time('created_at', i)!;
+  return (since === undefined || createdAt >= since) && (until === undefined || createdAt < until);
 }
 
 const ACTIVE = RUN_STATUSES.filter((status) => !isTerminal(status));
@@ -129,10 +136,7 @@ export function datasetId({ namespace, name }: Dataset): string {
   return JSON.stringify([namespace, name]);
 }
 
-function matches(
-  table: Dataset,
-  wanted: { namespace?: string | undefined; name?: string | undefined },
-): boolean {
+export function matchesTable(table: Dataset, wanted: NonNullable<RunFilter['table']>): boolean {
   return (
     (wanted.namespace === undefined || table.namespace === wanted.namespace) &&
     (wanted.name === undefined || table.name === wanted.name)

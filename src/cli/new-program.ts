@@ -10,6 +10,7 @@ export function newProgram(name: string, description: string): Command {
     .helpOption('--help', 'show this help')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: (.)/, capital)) })
+    .exitOverride()
     .showHelpAfterError(`hint: See ${name} --help.`);
   return addGlobalOptions(program);
 }

@@ -36,7 +36,7 @@ export async function runProgram(
   };
   for (const name of Object.keys(SIGNALS)) process.on(name, onSignal);
   try {
-    await build(stop.signal).exitOverride().parseAsync(argv);
+    await build(stop.signal).parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = commanderCode(error);
     else if (error instanceof Exit) process.exitCode = error.code;
@@ -54,12 +54,16 @@ function commanderCode({ code }: CommanderError): number {
 
 export function printError(error: unknown, debug: boolean): number {
   const lines = [`${red('error:')} ${sentence(error)}`];
-  const hint = isRunfoldError(error) ? error.hint : undefined;
-  if (hint !== undefined) lines.push(`hint: ${hint}`);
-  if (!isRunfoldError(error)) lines.push('hint: This is a defect in runfold. --debug shows where.');
+  const hint = hintOf(error);
+  if (hint !== null) lines.push(`hint: ${hint}`);
   if (debug) lines.push(stackOf(error));
   process.stderr.write(`${lines.join('\n')}\n`);
   return error instanceof InputError ? EXIT.wrongUse : EXIT.problem;
+}
+
+function hintOf(error: unknown): string | null {
+  if (!isRunfoldError(error)) return 'This is a defect in runfold. --debug shows where.';
+  return error.hint ?? (error instanceof InputError ? '--help shows how it is used.' : null);
 }
 
 /** Messages may quote stored bytes or answers of a server: one line, whatever they hold. */

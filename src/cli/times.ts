@@ -1,26 +1,8 @@
 import { InputError } from '../core/errors.ts';
 
-/** Every field that holds ms since the epoch, wherever it is nested in what the CLI shows. */
-const TIME_FIELDS = [
-  'created_at',
-  'updated_at',
-  'started_at',
-  'finished_at',
-  'heartbeat_at',
-  'created_at_min',
-  'created_at_max',
-  'committed_at',
-  'covers_until',
-  'deleted_at',
-  'looked_at',
-  'since',
-  'oldest_at',
-  'newest_at',
-  'at',
-] as const;
-type TimeField = (typeof TIME_FIELDS)[number];
-
-const isTimeField: ReadonlySet<string> = new Set(TIME_FIELDS);
+/** Fields that hold ms since the epoch, wherever they are nested in what the CLI shows. */
+const TIME_FIELD = /^at$|_at$|_at_min$|_at_max$|^since$|^covers_until$/;
+type TimeField = 'at' | `${string}_at` | `${string}_at_${'min' | 'max'}` | 'since' | 'covers_until';
 
 /** The same value with its times as ISO-8601 UTC strings. */
 export type Iso<T> = T extends readonly (infer E)[]
@@ -39,7 +21,7 @@ function convert(value: unknown): unknown {
   if (value === null || typeof value !== 'object') return value;
   const fields = Object.entries(value).map(([name, field]) => [
     name,
-    typeof field === 'number' && isTimeField.has(name) ? iso(field) : convert(field),
+    typeof field === 'number' && TIME_FIELD.test(name) ? iso(field) : convert(field),
   ]);
   return Object.fromEntries(fields);
 }

@@ -22,7 +22,9 @@ export type ErrorCode =
   | 'TASK_NOT_STARTED'
   | 'TASK_NOT_TERMINAL'
   | 'TASK_TERMINAL'
-  | 'UNSUPPORTED_FORMAT';
+  | 'SNAPSHOT_EXPIRED'
+  | 'UNSUPPORTED_FORMAT'
+  | 'VERSION_NOT_FOUND';
 
 export interface ErrorOptions {
   /** What the caller can do about it, in one sentence. */

@@ -61,8 +61,18 @@ export const defaultLimits = {
   /** Head parts up to this size travel inside the manifest. */
   inlineHeadBytesMax: 256 * 1024,
   headRowsMax: 20_000,
+  /** Parts of one level that merge into one of the next; parts are not merged beyond `historyRowsMax` rows. */
+  mergeFanIn: 8,
+  historyRowsMax: 20_000_000,
   /** Rows per Parquet row group. */
   rowGroupRows: 20_000,
+  /** Rows per row group of a history part: what one ranged read gives, and what a merge holds of each source. */
+  historyGroupRows: 20_000,
+  /** Row groups that lie at most this far apart are read by one request, of at most this many bytes. */
+  historyGapBytesMax: 64 * 1024,
+  historyRangeBytesMax: 8 * 1024 * 1024,
+  /** Read at once by one history query before it hands out rows. */
+  historyWaveBytesMax: 32 * 1024 * 1024,
 
   /** A reader re-reads the manifest at least this often, and when its overlay outgrows this many records. */
   manifestMaxAgeMs: 300_000,

@@ -1,8 +1,14 @@
 import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError } from '../core/errors.ts';
 import { uuidv7Time } from '../core/uuid.ts';
-import { logPrefix, nameOfKey } from '../store/keys.ts';
-import type { CallOptions, ListPage, ObjectMeta, ObjectStore } from '../store/object-store.ts';
+import { entryKeyFloor, logPrefix, nameOfKey } from '../store/keys.ts';
+import {
+  type CallOptions,
+  LIST_PAGE_MAX,
+  type ListPage,
+  type ObjectMeta,
+  type ObjectStore,
+} from '../store/object-store.ts';
 import { decodeEntry, type Entry, inlineBody } from './entry.ts';
 
 export interface LogListing {
@@ -12,8 +18,9 @@ export interface LogListing {
 }
 
 export interface LogListOptions extends CallOptions {
-  /** Inclusive lower bound of the key. */
+  /** Inclusive lower and exclusive upper bound of the key. */
   start?: string | undefined;
+  end?: string | undefined;
   pageToken?: string | undefined;
 }
 
@@ -33,13 +40,52 @@ export async function listLog(
   options: LogListOptions = {},
 ): Promise<LogListing> {
   const first = await listLogPage(store, orgId, options);
-  const items = [...first.items];
-  for (let next = first.next; next !== null; ) {
-    const page: ListPage = await listLogPage(store, orgId, { ...options, pageToken: next });
-    items.push(...page.items);
-    next = page.next;
+  const rest =
+    first.next === null ? [] : await pagesFrom(store, orgId, { ...options, pageToken: first.next });
+  return { items: [...first.items, ...rest.flat()], listedAt: first.serverTime };
+}
+
+async function pagesFrom(
+  store: ObjectStore,
+  orgId: string,
+  options: LogListOptions,
+): Promise<(readonly ObjectMeta[])[]> {
+  const pages: (readonly ObjectMeta[])[] = [];
+  for (let pageToken = options.pageToken; ; ) {
+    const page: ListPage = await listLogPage(store, orgId, { ...options, pageToken });
+    pages.push(page.items);
+    if (page.next === null) return pages;
+    pageToken = page.next;
   }
-  return { items, listedAt: first.serverTime };
+}
+
+/**
+ * What follows the first page of a long log, from the entry named `from` (ms) on: the time up to `until` is cut into
+ * ranges that are listed at once. The first page tells how dense the log is, so that one page per range is likely to
+ * do: one round. `depth` is how many LISTs followed each other in the longest range.
+ */
+export async function listRest(
+  store: ObjectStore,
+  orgId: string,
+  first: { items: readonly ObjectMeta[] },
+  bounds: { from: number; until: number },
+  options: CallOptions & { parallel: number },
+): Promise<{ items: ObjectMeta[]; depth: number }> {
+  const [oldest, newest] = [entryTime(first.items[0]?.key ?? ''), entryTime(first.items.at(-1)?.key ?? '')];
+  const from = Math.max(bounds.from, newest ?? 0);
+  const spanMs = Math.max(1, bounds.until - from);
+  const perMs = first.items.length / Math.max(1, (newest ?? 0) - (oldest ?? 0));
+  const ranges = Math.min(options.parallel, Math.max(2, Math.ceil((perMs * spanMs) / (LIST_PAGE_MAX / 2))));
+  const edge = (i: number) => entryKeyFloor(orgId, from + Math.floor((spanMs * i) / ranges));
+  const lists = await mapParallel(
+    Array.from({ length: ranges }, (_, i) => i),
+    ranges,
+    // The last range is open: names may be ahead of the server's clock.
+    (i, signal) =>
+      pagesFrom(store, orgId, { start: edge(i), end: i + 1 < ranges ? edge(i + 1) : undefined, signal }),
+    options.signal,
+  );
+  return { items: lists.flat(2), depth: Math.max(...lists.map((pages) => pages.length)) };
 }
 
 /** The server time in an entry's name; null when the name is not one. */

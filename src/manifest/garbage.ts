@@ -11,7 +11,8 @@ export const garbageListSchema = z.looseObject({
   /** The version and attempt that must have committed before anything here may be deleted. */
   version: z.number().int().positive(),
   write_id: z.string(),
-  kind: z.enum(['entries', 'parts']),
+  /** `snapshot`: the copy of a superseded manifest, and the parts that only it and older ones named. */
+  kind: z.enum(['entries', 'snapshot']),
   objects: z.array(z.object({ key: z.string(), generation: z.string() })),
 });
 export type GarbageList = z.infer<typeof garbageListSchema>;

@@ -49,11 +49,17 @@ export async function readManifestCopy(
 }
 
 /**
- * Keeps the version that is about to be superseded. One PUT, create-only: racing compactors write the same bytes.
+ * Keeps the version that is about to be superseded, and gives the copy's generation. One PUT, create-only: racing
+ * compactors write the same bytes, and the second asks for the generation of the first's. Null: not known.
  */
-export async function copyManifest(store: ObjectStore, manifest: Manifest): Promise<void> {
+export async function copyManifest(store: ObjectStore, manifest: Manifest): Promise<string | null> {
   const key = manifestCopyKey(manifest.org_id, manifest.version);
-  await store.put(key, encodeManifest(manifest), { ifGeneration: ABSENT, contentType: 'application/json' });
+  const put = await store.put(key, encodeManifest(manifest), {
+    ifGeneration: ABSENT,
+    contentType: 'application/json',
+  });
+  if (put.outcome === 'written') return put.meta.generation;
+  return (await store.head(key))?.generation ?? null;
 }
 
 /**

@@ -12,7 +12,10 @@ const stateHash = z.string().regex(/^[0-9a-f]{32}$/);
 export const partSchema = z.looseObject({
   /** uuidv7: the object is `snapshots/<name>.parquet`, unless `inline` holds it. */
   name: z.string(),
+  /** 0: the head, hot. From 1: history, sealed; eight parts of one level merge into one of the next. */
   level: count,
+  /** Runs in it. A history part holds a row per table of each run: `rows` may be more. */
+  runs: count,
   rows: count,
   size_bytes: count,
   crc32c: count,
@@ -21,6 +24,13 @@ export const partSchema = z.looseObject({
   state_hash: stateHash,
   created_at_min: time.nullable(),
   created_at_max: time.nullable(),
+  updated_at_max: time.nullable(),
+  /** Null while a run in it has not finished. */
+  finished_at_max: time.nullable(),
+  /** Server time of the fold that wrote it: tombstones up to then are worked in. */
+  written_at: time,
+  /** Index of a history part's row groups (FORMAT.md, "History parts"); null for the head. */
+  groups: z.string().nullable(),
   /** The file itself, base64: a small head needs no object and no second round. */
   inline: z.string().nullable(),
 });
@@ -29,7 +39,7 @@ export type Part = z.infer<typeof partSchema>;
 /** A garbage list that some committed version wrote and nobody has finished collecting. */
 export const garbageRefSchema = z.looseObject({
   name: z.string(),
-  kind: z.enum(['entries', 'parts']),
+  kind: z.enum(['entries', 'snapshot']),
   objects: count,
   /** The version whose commit made the objects unneeded, and the server time of that commit once it is known. */
   version: count,
@@ -44,8 +54,22 @@ export type Quarantined = z.infer<typeof quarantinedSchema>;
 export const lookedAtSchema = z.looseObject({ run_id: z.string(), revision: count, looked_at: time });
 export type LookedAt = z.infer<typeof lookedAtSchema>;
 
-export const tombstoneSchema = z.looseObject({ run_id: z.string(), revision: count, deleted_at: time });
+export const tombstoneSchema = z.looseObject({
+  run_id: z.string(),
+  revision: count,
+  deleted_at: time,
+  /** Server time of the fold that took it in: parts written before may still hold the run. */
+  folded_at: time,
+});
 export type Tombstone = z.infer<typeof tombstoneSchema>;
+
+export const policySchema = z.looseObject({
+  /** Forget runs that ended longer ago than this, ms; null: never. */
+  retain_ms: z.number().int().positive().nullable(),
+  /** Keep superseded versions readable for this long, ms. */
+  time_travel_ms: count,
+});
+export type Policy = z.infer<typeof policySchema>;
 
 export const manifestSchema = z.looseObject({
   format: z.literal(MANIFEST_FORMAT),
@@ -57,9 +81,12 @@ export const manifestSchema = z.looseObject({
   reader_features: z.array(z.string()),
   writer_features: z.array(z.string()),
   created_at: time,
+  /** Server time at which the version before this one was committed; null for the first. */
+  previous_committed_at: time.nullable(),
   /** Every acknowledged entry named before this server time is folded. */
   covers_until: time,
   parts: z.array(partSchema),
+  /** Runs in all parts; one that was sealed and came back is counted in each. */
   rows: count,
   active: count,
   state_hash: stateHash,
@@ -73,6 +100,9 @@ export const manifestSchema = z.looseObject({
   }),
   /** Sums over all versions. */
   totals: z.looseObject({ entries: count, records: count, ties: count, rows_written: count }),
+  policy: policySchema,
+  /** Terminal runs that finished before this server time are forgotten, but for the latest success of a table. */
+  horizon: time.nullable(),
   intents: z.array(lookedAtSchema),
   tombstones: z.array(tombstoneSchema),
   quarantine: z.array(quarantinedSchema),

@@ -42,6 +42,8 @@ export type RunEvent =
   | { type: 'time_out' }
   /** `attempt` is the one that ended; the run gets the next. */
   | { type: 'retry'; attempt: number }
+  /** Of an ended run: forgets all it said, and then the run. */
+  | { type: 'delete' }
   | { type: 'task'; attempt: number; task: TaskEvent };
 
 export type TaskEvent =

@@ -26,6 +26,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: forceFail,
     time_out: timeOut,
     retry: attempt(notTerminal),
+    delete: notTerminal,
     task: attempt(notStarted),
   },
   RUNNING: {
@@ -40,6 +41,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: forceFail,
     time_out: timeOut,
     retry: attempt(notTerminal),
+    delete: notTerminal,
     task: attempt(workOnTask),
   },
   CANCELLING: {
@@ -55,6 +57,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: forceFail,
     time_out: timeOut,
     retry: attempt(notTerminal),
+    delete: notTerminal,
     task: attempt(workOnTask),
   },
   SUCCEEDED: {
@@ -69,6 +72,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: ended,
     time_out: ended,
     retry: attempt(ended),
+    delete: deleteRun,
     task: attempt(taskAfterEnd),
   },
   FAILED: {
@@ -83,6 +87,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: same,
     time_out: ended,
     retry: attempt(retryRun),
+    delete: deleteRun,
     task: attempt(taskAfterEnd),
   },
   CANCELLED: {
@@ -97,6 +102,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: ended,
     time_out: ended,
     retry: attempt(retryRun),
+    delete: deleteRun,
     task: attempt(taskAfterEnd),
   },
   TIMED_OUT: {
@@ -111,6 +117,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     force_fail: ended,
     time_out: same,
     retry: attempt(retryRun),
+    delete: deleteRun,
     task: attempt(taskAfterEnd),
   },
 };
@@ -121,6 +128,7 @@ export function transition(run: Run | null, event: RunEvent, now: number): Trans
     if (event.type === 'create') return { outcome: 'changed', run: newRun(event, now) };
     return refused('RUN_NOT_FOUND', 'There is no such run in this org.', 'Create the run first.');
   }
+  if (run.deleted_at !== null) return deleted(run, event);
   // The table pairs each event type with its own cell; TypeScript cannot follow the pairing through an index.
   const cell = TABLE[run.status][event.type] as Cell<EventType>;
   return cell(run, event, now);
@@ -194,6 +202,7 @@ function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): 
     result: null,
     error: null,
     code_version: input.code_version ?? null,
+    deleted_at: null,
     first_created_at: null,
     fingerprint,
     indexed_revision: 1,
@@ -281,6 +290,35 @@ function taskAfterEnd(run: Run, event: EventOf<'task'>, now: number): Transition
   return late.outcome === 'same' ? late : ended(run);
 }
 
+/** What is left is what the index needs to forget the run; nothing of its content stays. */
+function deleteRun(run: Run, _event: unknown, now: number): Transition {
+  return changed(run, now, {
+    deleted_at: now,
+    reference_id: null,
+    queue: null,
+    payload: { target_namespace: null, target_table: null, source_type: null },
+    inputs: [],
+    outputs: [],
+    tasks: {},
+    result: null,
+    error: null,
+    code_version: null,
+    observed: null,
+  });
+}
+
+function deleted(run: Run, event: RunEvent): Transition {
+  if (event.type === 'delete') return same(run);
+  if (event.type === 'create') {
+    return refused(
+      'RUN_ALREADY_EXISTS',
+      'A run with this id was deleted not long ago.',
+      'Choose another run id.',
+    );
+  }
+  return refused('RUN_NOT_FOUND', 'The run was deleted.', 'Stop working on it.');
+}
+
 function ended(run: Run): Transition {
   return refused(
     'RUN_TERMINAL',
@@ -294,11 +332,7 @@ function notStarted(): Transition {
 }
 
 function notTerminal(run: Run): Transition {
-  return refused(
-    'RUN_NOT_TERMINAL',
-    `The run is ${run.status}.`,
-    'Only a failed, cancelled or timed-out run can be retried.',
-  );
+  return refused('RUN_NOT_TERMINAL', `The run is ${run.status}.`, 'Wait until it has ended, or cancel it.');
 }
 
 function ending(run: Run, event: Ending): Partial<Run> {

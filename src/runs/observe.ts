@@ -163,6 +163,7 @@ function newRun({ org_id, run_id }: RunIdentity): Run {
     error: null,
     code_version: null,
     // Nobody asked for this run through `create`, so no `create` can be a repeat of it.
+    deleted_at: null,
     first_created_at: null,
     fingerprint: '',
     indexed_revision: 1,

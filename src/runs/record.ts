@@ -22,8 +22,12 @@ export type PutRecord = Extract<LogRecord, { kind: 'put' }>;
 export type IntentRecord = Extract<LogRecord, { kind: 'intent' }>;
 export type DeleteRecord = Extract<LogRecord, { kind: 'delete' }>;
 
-export function putOf(run: Run): PutRecord {
-  return { kind: 'put', row: project(run) };
+/** What the log says of a canonical run. */
+export function recordOf(run: Run): PutRecord | DeleteRecord {
+  const { run_id, revision, deleted_at } = run;
+  return deleted_at === null
+    ? { kind: 'put', row: project(run) }
+    : { kind: 'delete', run_id, revision, deleted_at };
 }
 
 export function intentOf(run: Run): IntentRecord {

@@ -5,7 +5,7 @@ import type { Limits } from '../core/limits.ts';
 import type { NewRun, RunEvent } from './events.ts';
 import { lifecycleError, transition } from './lifecycle.ts';
 import { type Observation, observe } from './observe.ts';
-import { intentOf, type LogRecord, putOf } from './record.ts';
+import { intentOf, type LogRecord, recordOf } from './record.ts';
 import { isTerminal, type Run } from './run.ts';
 import type { RunStore, RunWrite, StoredRun } from './run-store.ts';
 
@@ -68,6 +68,8 @@ export class Recorder {
     signal?: AbortSignal,
   ): Promise<Recorded> {
     return this.#change(orgId, runId, signal, (stored) => {
+      // What is deleted stays deleted, whoever still talks about it.
+      if (stored !== null && stored.run.deleted_at !== null) return null;
       let run = stored?.run ?? null;
       let changed = false;
       for (const observation of observations) {
@@ -78,7 +80,8 @@ export class Recorder {
       if (!changed || run === null) return null;
       const revision = (stored?.run.revision ?? 0) + 1;
       const before = stored?.run ?? run;
-      const first_created_at = before.first_created_at ?? (run.created_at < before.created_at ? before.created_at : null);
+      const first_created_at =
+        before.first_created_at ?? (run.created_at < before.created_at ? before.created_at : null);
       return { ...run, first_created_at, revision, indexed_revision: revision, indexed_at: run.updated_at };
     });
   }
@@ -90,7 +93,7 @@ export class Recorder {
 
   /** Appends the record of a canonical run as it was just read, for sweeps that found it missing. */
   async repeatRecord(run: Run, signal?: AbortSignal): Promise<void> {
-    await this.#log.append(run.org_id, [putOf(run)], signal);
+    await this.#log.append(run.org_id, [recordOf(run)], signal);
   }
 
   /** `next` gives the run to write, or null where the event is a repeat; it throws what refuses the event. */
@@ -109,17 +112,17 @@ export class Recorder {
       if (run === null) {
         const { run: current } = stored as StoredRun;
         // Redelivery repairs: the first delivery may have died between the canonical write and its record.
-        await this.#log.append(orgId, [putOf(current)], signal);
+        await this.#log.append(orgId, [recordOf(current)], signal);
         return { run: current, changed: false };
       }
       const entersActive = !isTerminal(run.status) && (stored === null || isTerminal(stored.run.status));
-      if (entersActive) await this.#log.append(orgId, [intentOf(run)], signal);
+      if (entersActive && !(await this.#announce(run, signal))) continue;
       last =
         stored === null
           ? await this.#runs.create(run, signal)
           : await this.#runs.replace(run, stored.token, signal);
       if (last.outcome === 'written') {
-        if (run.indexed_revision === run.revision) await this.#log.append(orgId, [putOf(run)], signal);
+        if (run.indexed_revision === run.revision) await this.#log.append(orgId, [recordOf(run)], signal);
         return { run, changed: true };
       }
       // After `conflict` and `unknown` alike the canonical run decides: the event is applied to what is there now.
@@ -133,6 +136,16 @@ export class Recorder {
       hint: 'Repeat the call; see what else writes this run.',
       details: { org_id: orgId, run_id: runId },
     });
+  }
+
+  /**
+   * Appends the intent. False when that took so long (the process was stopped, say) that the canonical write might
+   * land after readers were told to look no more: see `lateWriteMaxMs`. Then the run is announced anew.
+   */
+  async #announce(run: Run, signal: AbortSignal | undefined): Promise<boolean> {
+    const began = this.#options.now();
+    await this.#log.append(run.org_id, [intentOf(run)], signal);
+    return Math.abs(this.#options.now() - began) <= this.#options.limits.entryLagMaxMs;
   }
 }
 

@@ -133,6 +133,11 @@ export const runSchema = z.looseObject({
   code_version: z.string().nullable(),
   /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
   /**
+   * Set: the run was deleted and only this stub is left, so that nobody uses the id while readers may still meet
+   * older records of it. The compactor removes it when the tombstone goes.
+   */
+  deleted_at: nullableTime,
+  /**
    * What `created_at` was when the run was first written, where events that came later have moved it back; else
    * null. Together they bound every `created_at` that any record of the run ever had.
    */

@@ -12,7 +12,7 @@ interface ParquetjsOptions {
 
 /**
  * Parts as parquetjs-lite writes them, for consumers that read with it: it cannot open zstd pages, nor its own file
- * where a column is a TIMESTAMP, so times are plain INT64 here. Some thirty times slower than the default codec and
+ * where a column is a TIMESTAMP, so times are plain INT64 here. Thirty to fifty times slower than the default codec and
  * twice the size; its pages carry no checksum, so only the whole object's tells of a flipped bit.
  */
 export function parquetjsCodec({ compression = 'SNAPPY' }: ParquetjsOptions = {}): PartCodec {

@@ -135,7 +135,7 @@ export function readColumn(definition: ColumnDefinition, row: Projection): unkno
   return group === null ? null : group[definition.field];
 }
 
-function column<const Name extends string, const Kind extends ColumnKind>(
+export function column<const Name extends string, const Kind extends ColumnKind>(
   name: Name,
   kind: Kind,
   about: string,

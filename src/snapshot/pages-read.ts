@@ -7,8 +7,8 @@ import { snappyUncompress } from 'hyparquet/src/snappy.js';
 /**
  * Reads the pages of one column chunk of a part, of either writer. Written for bytes that may be anything: every
  * length and count is checked against what is really there before memory is taken, and whatever is wrong throws a
- * plain Error that decodePart turns into CorruptError. (hyparquet's own page reader trusts run lengths: four
- * flipped bits make it fill memory.)
+ * plain Error that decodePart turns into CorruptError. (hyparquet's own page reader trusts run lengths: five bytes
+ * make it write 2^24 values into an array of eight.)
  */
 export interface Page {
   rows: number;

@@ -1,8 +1,8 @@
 import type { TextVector } from './vectors.ts';
 
 /**
- * From run id to row, as an open-addressing table of row numbers over a hash of the id's bytes: 4 to 8 bytes per
- * slot and no JavaScript string, where a Map would take some 100 bytes per row.
+ * From run id to row, as an open-addressing table of row numbers over a hash of the id's bytes: 6 to 12 bytes per
+ * row and no JavaScript string, where a Map would take some 100 bytes per row.
  */
 export class RunIndex {
   readonly #ids: TextVector;

@@ -31,6 +31,7 @@ export const FAULTS = [
 export type Fault = (typeof FAULTS)[number];
 
 const NAMES_MAX = 1_000;
+const SPOIL_AGAIN_MS = 300_000;
 
 export interface FaultPlanOptions {
   random: Random;
@@ -51,8 +52,8 @@ export class FaultPlan {
   readonly options: Required<FaultPlanOptions>;
   #calm = false;
   #burstUntil = Number.NEGATIVE_INFINITY;
-  readonly #changedAt = new Map<string, number>();
-  readonly #spoiled = new Set<string>();
+  readonly #changed: Recently;
+  readonly #spoilt: Recently;
 
   constructor(options: FaultPlanOptions) {
     this.options = {
@@ -64,6 +65,8 @@ export class FaultPlan {
       pageMax: 1_000,
       ...options,
     };
+    this.#changed = new Recently(options.clock);
+    this.#spoilt = new Recently(options.clock);
   }
 
   /** No further fault strikes. Writes that are late already still land. */
@@ -96,22 +99,16 @@ export class FaultPlan {
 
   /** Throws where `key` was changed less than `nameIntervalMs` ago; `changed` says when it was. */
   throttleName(key: string): void {
-    const { clock, nameIntervalMs } = this.options;
-    const since = clock.monotonic() - (this.#changedAt.get(key) ?? Number.NEGATIVE_INFINITY);
+    const { nameIntervalMs } = this.options;
+    const since = this.#changed.since(key);
     if (this.#calm || since >= nameIntervalMs) return;
     this.counts.name_throttled++;
     throw throttled(`The rate of changes of ${key} is too high.`, nameIntervalMs - since);
   }
 
   changed(key: string): void {
-    const { clock, nameIntervalMs } = this.options;
-    if (nameIntervalMs === 0) return;
-    const now = clock.monotonic();
-    // Names are mostly unique: forget those that may change again.
-    if (this.#changedAt.size >= NAMES_MAX) {
-      for (const [name, at] of this.#changedAt) if (now - at >= nameIntervalMs) this.#changedAt.delete(name);
-    }
-    this.#changedAt.set(key, now);
+    const { nameIntervalMs } = this.options;
+    if (nameIntervalMs > 0) this.#changed.note(key, nameIntervalMs);
   }
 
   pageLimit(limit: number | undefined): number | undefined {
@@ -122,20 +119,45 @@ export class FaultPlan {
   }
 
   /**
-   * The wire spoils a body now and then, but never that of one object twice in a row: two spoilt answers are how a
-   * reader tells an object that is corrupt where it is stored.
+   * The wire spoils a body now and then, but never that of one object twice within minutes: two spoilt answers are
+   * how a reader tells an object that is corrupt where it is stored.
    */
   spoil(key: string, body: Uint8Array): Uint8Array {
-    if (body.length === 0 || this.#spoiled.delete(key)) return body;
-    if (this.strikes('truncated')) {
-      this.#spoiled.add(key);
-      return body.slice(0, this.below(body.length));
-    }
-    if (!this.strikes('flipped_body')) return body;
-    this.#spoiled.add(key);
+    if (body.length === 0 || this.#spoilt.within(key, SPOIL_AGAIN_MS)) return body;
+    const cut = this.strikes('truncated');
+    if (!cut && !this.strikes('flipped_body')) return body;
+    this.#spoilt.note(key, SPOIL_AGAIN_MS);
+    if (cut) return body.slice(0, this.below(body.length));
     const spoilt = body.slice();
     spoilt[this.below(body.length)]! ^= 1 << this.below(8);
     return spoilt;
+  }
+}
+
+/** When something last happened to a name, for a while. */
+class Recently {
+  readonly #clock: Clock;
+  readonly #at = new Map<string, number>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Ms since; infinite where it never happened or is forgotten. */
+  since(key: string): number {
+    return this.#clock.monotonic() - (this.#at.get(key) ?? Number.NEGATIVE_INFINITY);
+  }
+
+  within(key: string, ms: number): boolean {
+    return this.since(key) < ms;
+  }
+
+  note(key: string, keptMs: number): void {
+    const now = this.#clock.monotonic();
+    if (this.#at.size >= NAMES_MAX) {
+      for (const [name, at] of this.#at) if (now - at >= keptMs) this.#at.delete(name);
+    }
+    this.#at.set(key, now);
   }
 }
 

@@ -1,7 +1,9 @@
 import { type Clock, systemClock, throwIfAborted } from '../core/clock.ts';
 import { crc32c } from '../core/crc32c.ts';
+import { StoreError } from '../core/errors.ts';
 import {
   ABSENT,
+  type CallOptions,
   type Capabilities,
   type DeleteOptions,
   type GetOptions,
@@ -56,12 +58,14 @@ export class MemoryStore implements ObjectStore {
     return { outcome: 'found', meta: found.meta, body, serverTime } as const;
   }
 
-  async head(key: string) {
+  async head(key: string, options: CallOptions = {}) {
+    throwIfAborted(options.signal);
     return this.#objects.get(key)?.meta ?? null;
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutOutcome> {
     throwIfAborted(options.signal);
+    this.#checkMetadata(key, options.metadata ?? {});
     const found = this.#objects.get(key);
     const { ifGeneration } = options;
     if (
@@ -102,6 +106,7 @@ export class MemoryStore implements ObjectStore {
     const items: ObjectMeta[] = [];
     const prefixes: string[] = [];
     let next: string | null = null;
+    let last = '';
     for (let i = lowerBound(keys, from); i < keys.length; i++) {
       const key = keys[i]!;
       if (!key.startsWith(prefix) || (end !== undefined && key >= end)) break;
@@ -111,9 +116,11 @@ export class MemoryStore implements ObjectStore {
       const found = this.#objects.get(key);
       if (!found) continue;
       if (items.length + prefixes.length === pageMax) {
-        next = key;
+        // Behind the last one shown, so that a key which appears right after it is not passed over.
+        next = last;
         break;
       }
+      last = group === null ? `${key}\0` : `${group}\uffff`;
       if (group !== null) prefixes.push(group);
       else items.push(this.capabilities.listMetadata ? found.meta : { ...found.meta, metadata: {} });
     }
@@ -121,6 +128,15 @@ export class MemoryStore implements ObjectStore {
   }
 
   async close() {}
+
+  #checkMetadata(key: string, metadata: Readonly<Record<string, string>>): void {
+    const max = this.capabilities.metadataBytesMax;
+    const bytes = Object.entries(metadata).reduce((n, [name, value]) => n + name.length + value.length, 0);
+    if (bytes <= max) return;
+    throw new StoreError('STORE_FAILED', `${key} has ${bytes} bytes of metadata; ${max} are allowed.`, {
+      retryable: false,
+    });
+  }
 
   /** Keys sorted; deleted ones may linger until the next merge. */
   #sortedKeys(): string[] {

@@ -30,7 +30,8 @@ export function resilient(store: ObjectStore, options: ResilientOptions): Object
     const ms = Math.max(asked, backoffMs(attempt, limits, random));
     if (clock.monotonic() + ms >= deadline) return false;
     await clock.sleep(ms, signal);
-    return true;
+    // A process that was stopped meanwhile must not send a write that everybody has given up on.
+    return clock.monotonic() < deadline;
   }
 
   async function read<T>(

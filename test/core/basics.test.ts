@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { crc32c, crc32cFromBase64, crc32cToBase64 } from '../../src/core/crc32c.ts';
-import { CorruptError, errorMessage, FormatError, isRunfoldError, StoreError } from '../../src/core/errors.ts';
+import {
+  CorruptError,
+  errorMessage,
+  FormatError,
+  isRunfoldError,
+  StoreError,
+} from '../../src/core/errors.ts';
 import { defaultLimits, limits } from '../../src/core/limits.ts';
 import { checkStored, encodeStored, parseStored } from '../../src/core/stored-json.ts';
 
@@ -88,7 +94,12 @@ describe('stored JSON', () => {
 describe('errors', () => {
   it('are told by class, code and hint', () => {
     const error = new StoreError('STORE_THROTTLED', 'slow down', { retryable: true, retryAfterMs: 5 });
-    expect(error).toMatchObject({ name: 'StoreError', code: 'STORE_THROTTLED', retryAfterMs: 5, details: {} });
+    expect(error).toMatchObject({
+      name: 'StoreError',
+      code: 'STORE_THROTTLED',
+      retryAfterMs: 5,
+      details: {},
+    });
     expect(isRunfoldError(error)).toBe(true);
     expect(isRunfoldError(new Error('x'))).toBe(false);
     expect(new CorruptError('k', 'why').details).toEqual({ key: 'k', reason: 'why' });

@@ -37,9 +37,7 @@ describe('mapParallel', () => {
         await settle();
         throw new Error('first');
       }
-      await new Promise<void>((resolve) =>
-        signal.addEventListener('abort', () => resolve(), { once: true }),
-      );
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
       await settle();
       ended.push(i);
       throw new Error('second, because it was cancelled');

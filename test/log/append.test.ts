@@ -147,7 +147,11 @@ describe('group commit', () => {
 
     const large = setup({ changes: { batchRecordsMax: 3 } });
     const many = [1, 2, 3, 4, 5].map(record);
-    await Promise.all([large.log.append(ORG, [record(0)]), large.log.append(ORG, many), large.log.append(ORG, [record(6)])]);
+    await Promise.all([
+      large.log.append(ORG, [record(0)]),
+      large.log.append(ORG, many),
+      large.log.append(ORG, [record(6)]),
+    ]);
     expect((await large.written()).map((ids) => ids.length)).toEqual([1, 5, 1]);
   });
 
@@ -200,8 +204,7 @@ describe('group commit', () => {
   it('a failed entry fails its own callers only', async () => {
     let failures = 1;
     const around: Around = async (call, go) => {
-      if (isEntry(call) && failures-- > 0)
-        throw new StoreError('STORE_DENIED', 'no', { retryable: false });
+      if (isEntry(call) && failures-- > 0) throw new StoreError('STORE_DENIED', 'no', { retryable: false });
       return go();
     };
     const { log, written } = setup({ around });
@@ -264,18 +267,21 @@ describe('entries are named by the clock of the server', () => {
   const lags = ({ calls }: ReturnType<typeof setup>, clock: FakeClock) =>
     calls.filter(isEntry).map((call) => Math.abs(entryTime(call.key)! - clock.now()));
 
-  it.each([-600_000, -31_000, 31_000, 600_000])('a client clock off by %i ms appends again', async (offByMs) => {
-    const test = setup({ offByMs });
-    await test.log.append(ORG, [record(1)]);
-    const found = lags(test, test.clock);
-    expect(found).toHaveLength(2);
-    expect(found[0]).toBe(Math.abs(offByMs));
-    expect(found[1]).toBeLessThanOrEqual(1_000);
-    // The one under the dishonest name says the same: harmless, folded twice.
-    expect(await test.written()).toEqual([['run-1'], ['run-1']]);
-    await test.log.append(ORG, [record(2)]);
-    expect(lags(test, test.clock)).toHaveLength(3);
-  });
+  it.each([-600_000, -31_000, 31_000, 600_000])(
+    'a client clock off by %i ms appends again',
+    async (offByMs) => {
+      const test = setup({ offByMs });
+      await test.log.append(ORG, [record(1)]);
+      const found = lags(test, test.clock);
+      expect(found).toHaveLength(2);
+      expect(found[0]).toBe(Math.abs(offByMs));
+      expect(found[1]).toBeLessThanOrEqual(1_000);
+      // The one under the dishonest name says the same: harmless, folded twice.
+      expect(await test.written()).toEqual([['run-1'], ['run-1']]);
+      await test.log.append(ORG, [record(2)]);
+      expect(lags(test, test.clock)).toHaveLength(3);
+    },
+  );
 
   it.each([-29_000, 0, 29_000])('one off by %i ms is within the lag: one PUT', async (offByMs) => {
     const test = setup({ offByMs });
@@ -290,7 +296,12 @@ describe('entries are named by the clock of the server', () => {
     const local = { ...clock.offBy(0), now: () => clock.now() + jump };
     const serverClock = new ServerClock(local);
     const store = calibrating(memory, local, serverClock);
-    const log = new LogWriter(store, { clock: local, serverClock, random: seededRandom(1), limits: limits() });
+    const log = new LogWriter(store, {
+      clock: local,
+      serverClock,
+      random: seededRandom(1),
+      limits: limits(),
+    });
     await log.append(ORG, [record(1)]);
     jump = -3_600_000;
     await log.append(ORG, [record(2)]);

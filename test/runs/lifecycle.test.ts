@@ -50,6 +50,7 @@ const TABLE = {
     force_fail: '→ FAILED',
     time_out: '→ TIMED_OUT',
     retry: 'RUN_NOT_TERMINAL',
+    delete: 'RUN_NOT_TERMINAL',
     task: 'RUN_NOT_STARTED',
   },
   RUNNING: {
@@ -64,6 +65,7 @@ const TABLE = {
     force_fail: '→ FAILED',
     time_out: '→ TIMED_OUT',
     retry: 'RUN_NOT_TERMINAL',
+    delete: 'RUN_NOT_TERMINAL',
     task: '→ RUNNING',
   },
   CANCELLING: {
@@ -78,6 +80,7 @@ const TABLE = {
     force_fail: '→ FAILED',
     time_out: '→ TIMED_OUT',
     retry: 'RUN_NOT_TERMINAL',
+    delete: 'RUN_NOT_TERMINAL',
     task: '→ CANCELLING',
   },
   SUCCEEDED: {
@@ -92,6 +95,7 @@ const TABLE = {
     force_fail: 'RUN_TERMINAL',
     time_out: 'RUN_TERMINAL',
     retry: 'RUN_TERMINAL',
+    delete: '→ SUCCEEDED',
     task: 'RUN_TERMINAL',
   },
   FAILED: {
@@ -106,6 +110,7 @@ const TABLE = {
     force_fail: 'same',
     time_out: 'RUN_TERMINAL',
     retry: '→ QUEUED',
+    delete: '→ FAILED',
     task: 'RUN_TERMINAL',
   },
   CANCELLED: {
@@ -120,6 +125,7 @@ const TABLE = {
     force_fail: 'RUN_TERMINAL',
     time_out: 'RUN_TERMINAL',
     retry: '→ QUEUED',
+    delete: '→ CANCELLED',
     task: 'RUN_TERMINAL',
   },
   TIMED_OUT: {
@@ -134,6 +140,7 @@ const TABLE = {
     force_fail: 'RUN_TERMINAL',
     time_out: 'same',
     retry: '→ QUEUED',
+    delete: '→ TIMED_OUT',
     task: 'RUN_TERMINAL',
   },
 } as const satisfies Table;
@@ -150,6 +157,7 @@ const EVENTS: { [E in RunEvent['type']]: Extract<RunEvent, { type: E }> } = {
   force_fail: { type: 'force_fail', error: { code: null, message: 'by hand' } },
   time_out: { type: 'time_out' },
   retry: { type: 'retry', attempt },
+  delete: { type: 'delete' },
   task: { type: 'task', attempt, task: { type: 'queued', key: 'extract' } },
 };
 
@@ -177,7 +185,7 @@ function expectUnchanged(run: Run, event: RunEvent, now: number, expected: 'same
 
 describe('every status, every event', () => {
   it('the table is whole', () => {
-    expect(cells).toHaveLength(7 * 12);
+    expect(cells).toHaveLength(7 * 13);
     expect(Object.keys(TABLE)).toEqual([...RUN_STATUSES]);
   });
 
@@ -193,7 +201,8 @@ describe('every status, every event', () => {
       revision: run.revision + 1,
       updated_at: later,
       attempt: type === 'retry' ? attempt + 1 : attempt,
-      finished_at: isTerminal(next.status) ? later : null,
+      finished_at: !isTerminal(next.status) ? null : type === 'delete' ? run.finished_at : later,
+      deleted_at: type === 'delete' ? later : null,
     });
   });
 
@@ -213,7 +222,9 @@ describe('every status, every event', () => {
 
 describe('a stale attempt changes nothing', () => {
   const withAttempt = Object.values(EVENTS).filter((event) => 'attempt' in event);
-  const stale = RUN_STATUSES.flatMap((status) => withAttempt.map((event) => [status, event.type, event] as const));
+  const stale = RUN_STATUSES.flatMap((status) =>
+    withAttempt.map((event) => [status, event.type, event] as const),
+  );
 
   it.each(stale)('%s: %s of a past or unknown attempt', (status, _, event) => {
     const run = frozen(FIXTURES[status]());
@@ -235,7 +246,10 @@ describe('what a change sets', () => {
   it('create: everything neutral, nothing undefined', () => {
     const run = must(
       null,
-      { ...create, input: { run_id: 'run-1', payload: { target_table: undefined as never, extra: 1 } } } as RunEvent,
+      {
+        ...create,
+        input: { run_id: 'run-1', payload: { target_table: undefined as never, extra: 1 } },
+      } as RunEvent,
       START,
     );
     expect(JSON.parse(JSON.stringify(run))).toEqual(run);
@@ -345,6 +359,35 @@ describe('what a change sets', () => {
   });
 });
 
+describe('a deleted run', () => {
+  const done = must(
+    must(running(), { ...EVENTS.task, task: { type: 'queued', key: 'a' } }, T + 20),
+    EVENTS.failed,
+    T + 30,
+  );
+  const gone = must({ ...done, reference_id: 'secret', queue: 'q' }, { type: 'delete' }, later);
+
+  it('keeps what the index needs to forget it, and nothing of its content', () => {
+    expect(gone).toMatchObject({
+      run_id: 'run-1',
+      status: 'FAILED',
+      deleted_at: later,
+      revision: done.revision + 1,
+    });
+    expect(gone).toMatchObject({ reference_id: null, queue: null, inputs: [], outputs: [], tasks: {} });
+    expect(gone).toMatchObject({ result: null, error: null, code_version: null, observed: null });
+    expect(gone.payload).toEqual({ target_namespace: null, target_table: null, source_type: null });
+  });
+
+  it('stays deleted, whatever anybody still says', () => {
+    for (const event of Object.values(EVENTS)) {
+      const expected =
+        { delete: 'same', create: 'RUN_ALREADY_EXISTS' }[event.type as string] ?? 'RUN_NOT_FOUND';
+      expectUnchanged(frozen(gone), event, later + 1, expected as 'same');
+    }
+  });
+});
+
 describe('heartbeats reach the log at most once per interval', () => {
   const beat = (run: Run, now: number) => must(run, EVENTS.heartbeat, now);
 
@@ -419,9 +462,12 @@ describe('time-outs are judged by the canonical run', () => {
 });
 
 describe('any sequence of events keeps the rules', () => {
-  const steps = fc.array(fc.record({ ms: fc.integer({ min: -30_000, max: 60_000 }), event: runEvents('run-1') }), {
-    maxLength: 60,
-  });
+  const steps = fc.array(
+    fc.record({ ms: fc.integer({ min: -30_000, max: 60_000 }), event: runEvents('run-1') }),
+    {
+      maxLength: 60,
+    },
+  );
 
   it('revision, attempt, times, terminal ⇔ finished_at, repeats are no-ops', () => {
     fc.assert(
@@ -451,8 +497,13 @@ describe('any sequence of events keeps the rules', () => {
             expect(run.attempt).toBe(before.attempt + (event.type === 'retry' ? 1 : 0));
             expect(run.updated_at).toBeGreaterThanOrEqual(before.updated_at);
             expect(run.created_at).toBe(before.created_at);
-            if (isTerminal(before.status)) expect([before.status, event.type]).not.toContain('SUCCEEDED');
-            if (isTerminal(before.status)) expect(event.type).toBe('retry');
+            expect(before.deleted_at).toBeNull();
+            if (isTerminal(before.status)) {
+              expect(
+                event.type === 'delete' || (event.type === 'retry' && before.status !== 'SUCCEEDED'),
+              ).toBe(true);
+              if (event.type === 'delete') expect(run.finished_at).toBe(before.finished_at);
+            } else expect(['retry', 'delete']).not.toContain(event.type);
           }
           const repeated = transition(run, event, now);
           expect(repeated).toEqual({ outcome: 'same', run });

@@ -34,7 +34,12 @@ const full: Run = {
     cancel_requested_at: 3,
     heartbeat_timeout_ms: 10,
     run_timeout_ms: 20,
-    payload: { target_namespace: 'db', target_table: 't', source_type: 'postgres', secret: 'not for readers' },
+    payload: {
+      target_namespace: 'db',
+      target_table: 't',
+      source_type: 'postgres',
+      secret: 'not for readers',
+    },
     inputs: [{ ...dataset('in'), at: 7, index: 0 } as never],
     outputs: [dataset('out')],
     tasks: { extract: task('extract', 4, { outputs: [dataset('out')] }) },
@@ -66,7 +71,14 @@ describe('the projection of a run', () => {
       payload: { target_namespace: 'db', target_table: 't', source_type: 'postgres' },
       inputs: [dataset('in')],
       outputs: [dataset('out')],
-      latest_task: { key: 'extract', status: 'RUNNING', attempt: 1, started_at: 1, finished_at: null, error: null },
+      latest_task: {
+        key: 'extract',
+        status: 'RUNNING',
+        attempt: 1,
+        started_at: 1,
+        finished_at: null,
+        error: null,
+      },
       result: { uri: 'gs://x', rows: 1, bytes: 2, version: 'v' },
       error: { code: 'E', message: 'broke' },
       code_version: 'abc',
@@ -124,7 +136,8 @@ describe('errors are cut', () => {
 
 describe('the latest task', () => {
   const latest = (...tasks: Task[]) =>
-    project(runOf({ tasks: Object.fromEntries(tasks.map((one) => [one.key, one])) })).latest_task?.key ?? null;
+    project(runOf({ tasks: Object.fromEntries(tasks.map((one) => [one.key, one])) })).latest_task?.key ??
+    null;
 
   it('is the one that changed last, whatever the order of the keys', () => {
     expect(latest()).toBeNull();

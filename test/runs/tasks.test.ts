@@ -167,7 +167,11 @@ describe('tasks inside their run', () => {
   });
 
   it('times of a task: start and end belong to its attempt', () => {
-    expect(FIXTURES.FAILED().tasks[key]).toMatchObject({ started_at: START + 4, finished_at: START + 5, error });
+    expect(FIXTURES.FAILED().tasks[key]).toMatchObject({
+      started_at: START + 4,
+      finished_at: START + 5,
+      error,
+    });
     const again = on(FIXTURES.FAILED(), { type: 'retry', key, attempt }, T);
     expect(again.tasks[key]).toMatchObject({ started_at: null, finished_at: null, error: null, attempt: 3 });
     const succeeded = on(FIXTURES.RUNNING(), EVENTS.succeeded, START - 1);

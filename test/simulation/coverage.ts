@@ -15,6 +15,7 @@ const EVENTS = Object.keys({
   force_fail: 0,
   time_out: 0,
   retry: 0,
+  delete: 0,
   task: 0,
 } satisfies Record<RunEvent['type'], 0>);
 const TASK_EVENTS = Object.keys({
@@ -28,6 +29,7 @@ const TASK_EVENTS = Object.keys({
 } satisfies Record<TaskEvent['type'], 0>);
 
 const NONE = 'none';
+const DELETED = 'deleted';
 
 /** Which cells of the states × events tables (src/runs/lifecycle.ts, tasks.ts) a simulation went through. */
 export class Coverage {
@@ -36,7 +38,7 @@ export class Coverage {
 
   add(run: Run | null, event: RunEvent | 'observe'): void {
     if (event === 'observe') return;
-    this.#runs.add(`${run?.status ?? NONE} × ${event.type}`);
+    this.#runs.add(`${statusOf(run)} × ${event.type}`);
     if (event.type !== 'task' || run === null) return;
     const task = Object.hasOwn(run.tasks, event.task.key) ? run.tasks[event.task.key] : undefined;
     this.#tasks.add(`${task?.status ?? NONE} × ${event.task.type}`);
@@ -48,7 +50,7 @@ export class Coverage {
   }
 
   get runs() {
-    return report(cells(RUN_STATUSES, EVENTS), this.#runs);
+    return report(cells([...RUN_STATUSES, DELETED], EVENTS), this.#runs);
   }
 
   get tasks() {
@@ -71,6 +73,11 @@ export function covered(runs: RunStore, coverage: Coverage, event: RunEvent | 'o
     scan: (options) => runs.scan(options),
     close: () => runs.close(),
   };
+}
+
+function statusOf(run: Run | null): string {
+  if (run === null) return NONE;
+  return run.deleted_at === null ? run.status : DELETED;
 }
 
 function cells(statuses: readonly string[], events: readonly string[]): string[] {

@@ -8,7 +8,6 @@ import { Recorder, type RecordSink } from '../../src/runs/recorder.ts';
 import type { RunStore } from '../../src/runs/run-store.ts';
 import type { PartCodec } from '../../src/snapshot/codec.ts';
 import { orgPrefix, runsPrefix } from '../../src/store/keys.ts';
-import { type FaultPlan, faulty } from '../../src/store/faults.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
 import { resilient } from '../../src/store/resilient.ts';
 import { calibrating, ServerClock } from '../../src/store/server-clock.ts';
@@ -34,8 +33,6 @@ export interface Hooks {
 
 export interface DeskOptions {
   server: ObjectStore;
-  /** What spoils bytes between the server and this process. */
-  wire: FaultPlan;
   coverage: Coverage;
   codec: PartCodec;
   limits: Partial<Limits>;
@@ -107,10 +104,10 @@ export class Desk {
   }
 
   #reach(check?: (key: string) => void): ObjectStore {
-    const { server, wire, hooks } = this.#options;
-    const spoilt = faulty(this.process.network(server, check), wire);
+    const { server, hooks } = this.#options;
+    const network = this.process.network(server, check);
     const { clock, random, role } = this.process;
-    const store = resilient(hooks.unverified ? spoilt : verified(spoilt), { clock, random, limits: this.limits });
+    const store = resilient(hooks.unverified ? network : verified(network), { clock, random, limits: this.limits });
     return hooks.store?.(store, role, server) ?? store;
   }
 }

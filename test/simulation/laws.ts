@@ -38,6 +38,7 @@ export class Laws {
     this.acknowledgements++;
     const runs = mapOf(this.#acknowledged, orgId, () => new Map<string, number>());
     runs.set(runId, Math.max(revision, runs.get(runId) ?? 0));
+    this.#witness.onTurn(orgId);
   }
 
   acknowledgeRemoval(orgId: string, runId: string): void {

@@ -122,7 +122,8 @@ export class Process {
       return;
     }
     const { crash, pause } = this.#host.chaos(this.role);
-    const dice = uniform(random);
+    // The instant after a write is where a protocol breaks, if it does.
+    const dice = uniform(random) / (what.startsWith('put') ? 4 : 1);
     if (dice < crash) return this.crash();
     if (dice < crash + pause) {
       const [least, most] = PAUSES[random.u32() % PAUSES.length]!;

@@ -63,6 +63,7 @@ export class Scheduler {
 
   /** Runs events until `done` or until virtual time `limit`; true when done. */
   async run(done: () => boolean, limit: number): Promise<boolean> {
+    await quiet();
     while (!done()) {
       const event = this.#pop();
       if (event === null || event.at > limit) {
@@ -75,8 +76,7 @@ export class Scheduler {
       this.now = event.at;
       this.steps++;
       run();
-      // Promise jobs run to the end before the next macrotask: the system is quiet then.
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await quiet();
     }
     return true;
   }
@@ -112,6 +112,11 @@ export class Scheduler {
     heap[i] = last;
     return top;
   }
+}
+
+/** Promise jobs run to the end before the next macrotask: nothing moves then. */
+function quiet(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function before(a: Event, b: Event): boolean {

@@ -19,7 +19,7 @@ export interface Violation {
 export interface Canonical {
   run: Run;
   removed: boolean;
-  /** The step at which it last was written in a terminal status, or removed; −1: never. */
+  /** The step at which it last was written in a terminal status; −1: never. */
   endedStep: number;
   /** Server time of the last write that was a sign of life. */
   aliveAt: number;
@@ -54,6 +54,8 @@ export class Witness {
   readonly entryGraceMs: number;
   commits = 0;
   deletions = 0;
+  /** Called where something happened that a reader might miss if it looked right now. */
+  onTurn: (orgId: string) => void = () => undefined;
   readonly #scheduler: Scheduler;
   readonly #entries = new Map<string, LogRecord[]>();
   /** True time at which a committed version gave the object up. */
@@ -110,7 +112,7 @@ export class Witness {
   #wroteRun(orgId: string, run: Run, at: number): void {
     const runs = this.runsOf(orgId);
     const before = runs.get(run.run_id);
-    const expected = before === undefined || before.removed ? 1 : before.run.revision + 1;
+    const expected = before === undefined ? 1 : before.run.revision + 1;
     if (run.revision !== expected) {
       this.fail('canonical', `${orgId}/${run.run_id} went to revision ${run.revision}, not ${expected}`);
     }
@@ -118,11 +120,13 @@ export class Witness {
     const alive = before === undefined || run.heartbeat_at !== before.run.heartbeat_at;
     runs.set(run.run_id, {
       run,
-      removed: false,
+      removed: run.deleted_at !== null,
       endedStep: isTerminal(run.status) ? this.#scheduler.steps : (before?.endedStep ?? -1),
       aliveAt: alive ? at : before.aliveAt,
     });
-    this.truths.set(`${orgId}/${run.run_id}/${run.revision}`, JSON.stringify(project(run)));
+    if (before === undefined || isTerminal(before.run.status) !== isTerminal(run.status)) this.onTurn(orgId);
+    if (run.deleted_at === null)
+      this.truths.set(`${orgId}/${run.run_id}/${run.revision}`, JSON.stringify(project(run)));
   }
 
   /** The canonical heartbeat decides: no run is timed out that gave a sign of life in time. */
@@ -187,7 +191,12 @@ export class Witness {
   #deleted(key: string): void {
     this.deletions++;
     const orgId = orgOfKey(key);
-    if (orgId === null) return this.#removedRun(key);
+    if (orgId === null) {
+      const ids = parseRunKey(key);
+      const canonical = ids && this.runsOf(ids.orgId).get(ids.runId);
+      if (canonical && !canonical.removed) this.fail('6', `${key} was deleted, and was alive`);
+      return;
+    }
     const name = nameOfKey(key);
     const { manifest, revisions } = this.committed.get(orgId) ?? { manifest: null, revisions: new Map() };
     if (key.endsWith('/manifest.json')) this.fail('6', `${key} was deleted`);
@@ -213,14 +222,6 @@ export class Witness {
       if ((revisions.get(runId) ?? 0) < revisionOf(record))
         this.fail('6', `${key} was deleted with ${runId}@${revisionOf(record)}, which no version has folded`);
     }
-  }
-
-  #removedRun(key: string): void {
-    const ids = parseRunKey(key);
-    const removed = ids && this.runsOf(ids.orgId).get(ids.runId);
-    if (!removed) return;
-    removed.endedStep = this.#scheduler.steps;
-    removed.removed = true;
   }
 }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import type { RunEvent, TaskEvent } from '../../src/runs/events.ts';
 import { transition } from '../../src/runs/lifecycle.ts';
 import { type Projection, project } from '../../src/runs/projection.ts';
-import { type LogRecord, putOf } from '../../src/runs/record.ts';
+import { type LogRecord, recordOf } from '../../src/runs/record.ts';
 import { RUN_FORMAT, type Run } from '../../src/runs/run.ts';
 import { START } from './fake-clock.ts';
 
@@ -35,6 +35,7 @@ export function runOf(changes: Partial<Run> = {}): Run {
     result: null,
     error: null,
     code_version: null,
+    deleted_at: null,
     first_created_at: null,
     fingerprint: 'f',
     indexed_revision: 1,
@@ -104,6 +105,7 @@ export function runEvents(runId: string, orgId = ORG): fc.Arbitrary<RunEvent> {
     fc.record({ type: fc.constant('force_cancel' as const) }),
     fc.record({ type: fc.constant('force_fail' as const), error }),
     fc.record({ type: fc.constant('time_out' as const) }),
+    fc.record({ type: fc.constant('delete' as const) }),
     { weight: 3, arbitrary: fc.record({ type: fc.constant('retry' as const), attempt: attemptOf }) },
     {
       weight: 2,
@@ -137,7 +139,7 @@ export function histories(runIds: readonly string[], orgId = ORG): fc.Arbitrary<
         const answer = transition(runs.get(run) ?? null, event, now);
         if (answer.outcome === 'refused') continue;
         runs.set(run, answer.run);
-        if (answer.run.indexed_revision === answer.run.revision) records.push(putOf(answer.run));
+        if (answer.run.indexed_revision === answer.run.revision) records.push(recordOf(answer.run));
       }
       return { runs: [...runs.values()], records };
     });

@@ -68,10 +68,10 @@ function recordInto(recorder: Recorder): Parameters<typeof importEvents>[0]['rec
 function summary(report: ImportReport, orgId: string): string {
   const { events, runs, changed, unchanged, job_events, dataset_events, rejected_total } = report;
   const others = job_events + dataset_events;
-  return [
-    `${counted(events, 'event')} read for org ${orgId}:`,
+  const parts = [
     `${counted(runs, 'run')} (${count(changed)} changed, ${count(unchanged)} known already)`,
     ...(others > 0 ? [`${counted(others, 'event')} about no run`] : []),
     ...(rejected_total > 0 ? [`${counted(rejected_total, 'event')} rejected`] : []),
-  ].join(' ');
+  ];
+  return `${counted(events, 'event')} read for org ${orgId}: ${parts.join(', ')}`;
 }

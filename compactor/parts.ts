@@ -1,0 +1,249 @@
+import { stateHashOf } from '../src/catalog/fold.ts';
+import { crc32c } from '../src/core/crc32c.ts';
+import { OutcomeUnknownError } from '../src/core/errors.ts';
+import { uuidv7 } from '../src/core/uuid.ts';
+import type { Part, Tombstone } from '../src/manifest/manifest.ts';
+import { StateHash } from '../src/manifest/state-hash.ts';
+import { partStatistics } from '../src/snapshot/codec.ts';
+import { decodeGroups, encodeGroups } from '../src/snapshot/history-index.ts';
+import { mergeHistory } from '../src/snapshot/history-merge.ts';
+import { sealHistory } from '../src/snapshot/history-seal.ts';
+import type { EncodedHistory } from '../src/snapshot/history-write.ts';
+import { readRange } from '../src/snapshot/parts.ts';
+import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
+import { partKey } from '../src/store/keys.ts';
+import { ABSENT } from '../src/store/object-store.ts';
+import type { CompactorContext } from './context.ts';
+import { isPastPart, isPastRow, retired } from './retention.ts';
+import { sealing } from './seal.ts';
+
+/** The parts of the next version, all written, and what changed on the way there. */
+export interface NextParts {
+  parts: Part[];
+  /** Parts of the current version that the next one no longer names. */
+  dropped: Part[];
+  /** Runs dropped by retention, deletes and merges, over (run id, revision). */
+  removed: StateHash;
+  rowsWritten: number;
+}
+
+export interface PartsInput {
+  orgId: string;
+  /** Server time of the listing that is folded. */
+  listedAt: number;
+  current: readonly Part[];
+  /** The head after the fold, and whether the fold changed it. */
+  head: Rows;
+  headChanged: boolean;
+  horizon: number | null;
+  tombstones: readonly Tombstone[];
+}
+
+/**
+ * Head and history of the next version: retire, seal, merge, write. Reads history only where parts merge or a tombstone
+ * has to be worked in. Requests: one PUT per new part; of each merged part, one ranged GET per row group.
+ */
+export async function nextParts(context: CompactorContext, input: PartsInput): Promise<NextParts> {
+  const next: NextParts = { parts: [], dropped: [], removed: StateHash.empty(), rowsWritten: 0 };
+  const { head, sealed } = await splitHead(context, input, next);
+  next.parts.push(head);
+  for (const part of input.current) {
+    if (part.level === 0) continue;
+    if (!isPastPart(part, input.horizon)) next.parts.push(part);
+    else drop(next, part, StateHash.parse(part.state_hash));
+  }
+  if (sealed !== null) next.parts.push(sealed);
+  await mergeLevels(context, input, next);
+  await workInTombstones(context, input, next);
+  // A part that was written for this version and merged away again was never part of any version.
+  const known = new Set(input.current.map(({ name }) => name));
+  next.dropped = next.dropped.filter(({ name }) => known.has(name));
+  return next;
+}
+
+function drop(next: NextParts, part: Part, removed: StateHash = StateHash.empty()): void {
+  next.parts = next.parts.filter(({ name }) => name !== part.name);
+  next.dropped.push(part);
+  next.removed = next.removed.plus(removed);
+}
+
+/** The new head, and the part of what it no longer holds. */
+async function splitHead(
+  context: CompactorContext,
+  input: PartsInput,
+  next: NextParts,
+): Promise<{ head: Part; sealed: Part | null }> {
+  const { orgId, head: rows, horizon } = input;
+  const gone = retired(rows, horizon);
+  for (const i of gone) next.removed.add(rows.runId(i), rows.revision(i));
+  const standing = gone.length === 0 ? rows : without(rows, gone);
+  const { keep, seal } = sealing(standing, context.limits);
+  const old = input.current.find(({ level }) => level === 0);
+  if (!input.headChanged && gone.length === 0 && seal.length === 0 && old !== undefined)
+    return { head: old, sealed: null };
+  const hot = seal.length === 0 ? standing : pick(orgId, standing, keep);
+  const [head, sealed] = await Promise.all([
+    writeHead(context, input, hot),
+    seal.length === 0
+      ? null
+      : sealHistory(pick(orgId, standing, seal)).then((encoded) => writeHistory(context, input, 1, encoded)),
+  ]);
+  next.rowsWritten += hot.length + (sealed?.runs ?? 0);
+  if (old !== undefined) next.dropped.push(old);
+  return { head, sealed };
+}
+
+/** Eight parts of one level become one of the next, until no level has eight: log₈ writes per row. */
+async function mergeLevels(context: CompactorContext, input: PartsInput, next: NextParts): Promise<void> {
+  const { mergeFanIn, historyRowsMax } = context.limits;
+  for (let level = 1; ; level++) {
+    const parts = next.parts.filter((part) => part.level === level);
+    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+    if (parts.length >= mergeFanIn && rows <= historyRowsMax)
+      await rewrite(context, input, next, parts, level + 1);
+    if (!next.parts.some((part) => part.level > level)) return;
+  }
+}
+
+/** One part a fold, so that a delete never makes a fold as dear as the whole history. */
+async function workInTombstones(
+  context: CompactorContext,
+  input: PartsInput,
+  next: NextParts,
+): Promise<void> {
+  const due = input.tombstones.filter(
+    ({ deleted_at }) => input.listedAt - deleted_at > context.limits.tombstoneTtlMs,
+  );
+  const stale = next.parts.find(
+    (part) => part.level > 0 && due.some(({ folded_at }) => part.written_at < folded_at),
+  );
+  if (stale !== undefined) await rewrite(context, input, next, [stale], stale.level);
+}
+
+async function rewrite(
+  context: CompactorContext,
+  input: PartsInput,
+  next: NextParts,
+  parts: readonly Part[],
+  level: number,
+): Promise<void> {
+  const { orgId, horizon } = input;
+  const deleted = new Map(input.tombstones.map(({ run_id, revision }) => [run_id, revision]));
+  const sources = parts.map((part) => {
+    const key = partKey(orgId, part.name);
+    return {
+      key,
+      groups: decodeGroups(key, part.groups ?? ''),
+      read: (group: { offset: number; size: number }) => readRange(context.store, orgId, part, group),
+    };
+  });
+  const merged = await mergeHistory(orgId, sources, {
+    groupRows: context.limits.historyGroupRows,
+    drop: (rows, i) =>
+      isPastRow(rows, i, horizon) ||
+      (deleted.size > 0 && (deleted.get(rows.runId(i)) ?? 0) >= rows.revision(i)),
+  });
+  for (const part of parts) drop(next, part);
+  next.removed = next.removed.plus(merged.dropped);
+  if (merged.runs === 0) return;
+  next.parts.push(await writeHistory(context, input, level, merged));
+  next.rowsWritten += merged.runs;
+}
+
+async function writeHead(
+  context: CompactorContext,
+  { orgId, listedAt }: PartsInput,
+  rows: Rows,
+): Promise<Part> {
+  const bytes = await context.codec.encode(rows, { rowGroupRows: context.limits.rowGroupRows });
+  const name = uuidv7(listedAt, context.random);
+  const inline = bytes.length <= context.limits.inlineHeadBytesMax;
+  const { created_at_min, created_at_max, updated_at_max, finished_at_max, unfinished } =
+    partStatistics(rows);
+  return {
+    name,
+    level: 0,
+    runs: rows.length,
+    rows: rows.length,
+    size_bytes: bytes.length,
+    crc32c: crc32c(bytes),
+    generation: inline ? null : await putPart(context, orgId, name, bytes),
+    state_hash: stateHashOf(rows).hex(),
+    created_at_min,
+    created_at_max,
+    updated_at_max,
+    finished_at_max: unfinished > 0 ? null : finished_at_max,
+    written_at: listedAt,
+    groups: null,
+    inline: inline ? Buffer.from(bytes).toString('base64') : null,
+  };
+}
+
+async function writeHistory(
+  context: CompactorContext,
+  { orgId, listedAt }: PartsInput,
+  level: number,
+  encoded: EncodedHistory,
+): Promise<Part> {
+  const name = uuidv7(listedAt, context.random);
+  const {
+    bytes,
+    groups,
+    rows,
+    runs,
+    stateHash,
+    created_at_min,
+    created_at_max,
+    updated_at_max,
+    finished_at_max,
+  } = encoded;
+  return {
+    name,
+    level,
+    runs,
+    rows,
+    size_bytes: bytes.length,
+    crc32c: crc32c(bytes),
+    generation: await putPart(context, orgId, name, bytes),
+    state_hash: stateHash.hex(),
+    created_at_min,
+    created_at_max,
+    updated_at_max,
+    finished_at_max,
+    written_at: listedAt,
+    groups: encodeGroups(groups),
+    inline: null,
+  };
+}
+
+async function putPart(
+  { store }: CompactorContext,
+  orgId: string,
+  name: string,
+  bytes: Uint8Array,
+): Promise<string> {
+  const key = partKey(orgId, name);
+  const put = await store.put(key, bytes, {
+    ifGeneration: ABSENT,
+    contentType: 'application/vnd.apache.parquet',
+  });
+  if (put.outcome === 'written') return put.meta.generation;
+  throw new OutcomeUnknownError(`The store did not confirm ${key}.`, {
+    cause: put.outcome === 'unknown' ? put.cause : undefined,
+  });
+}
+
+function pick(orgId: string, rows: Rows, indexes: Uint32Array): Rows {
+  const builder = new RowsBuilder(orgId, indexes.length);
+  builder.gather(rows, indexes);
+  return builder.build();
+}
+
+function without(rows: Rows, gone: Uint32Array): Rows {
+  const dropped = new Set(gone);
+  return pick(
+    rows.orgId,
+    rows,
+    Uint32Array.from({ length: rows.length }, (_, i) => i).filter((i) => !dropped.has(i)),
+  );
+}

@@ -1,0 +1,136 @@
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { runSchedule, type ScheduledPass, type Trigger } from '../../compactor/schedule.ts';
+import { systemClock } from '../../src/core/clock.ts';
+import { compactedSchema, inspectSchema } from './contract.ts';
+import { COMPACTOR, EVENTS, jsonOf, onStore, run, tempDir, writeEvents } from './support.ts';
+
+describe('runfold-compactor', () => {
+  const dir = tempDir();
+  const url = `file:${join(dir, 'store')}?fsync=off`;
+  const runfold = onStore(url);
+  const file = writeEvents(join(dir, 'events.ndjson'), EVENTS);
+
+  beforeAll(async () => {
+    for (const org of ['acme', 'globex']) await runfold('import', 'openlineage', file, '--org', org);
+  });
+
+  it('--once folds what has a marker: one JSON line per org', async () => {
+    const ran = await run(COMPACTOR, ['--once', '--json', '--store', url]);
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    const lines = ran.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => compactedSchema.parse(JSON.parse(line)));
+    expect(lines.map(({ org_id }) => org_id).sort()).toEqual(['acme', 'globex']);
+    expect(lines).toEqual(
+      lines.map((line) => ({ ...line, outcome: 'committed', version: 1, rows: 4, pass: 1 })),
+    );
+  });
+
+  it('--org folds that one', async () => {
+    const ran = await run(COMPACTOR, ['--once', '--org', 'acme', '--store', url]);
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    expect(ran.stdout).toContain('pass 1: 1 org\n');
+  });
+
+  it('--schedule makes passes until SIGTERM, then exits with 0', async () => {
+    let killed = false;
+    const ran = await run(
+      COMPACTOR,
+      ['--schedule', '* * * * * *', '--full-every', '1', '--json', '--store', url],
+      {
+        onOutput: (stdout, kill) => {
+          if (stdout.includes('"pass":2') && !killed) kill('SIGTERM');
+          killed ||= stdout.includes('"pass":2');
+        },
+      },
+    );
+    expect(ran).toMatchObject({ code: 0, signal: null, stderr: '' });
+    const lines = ran.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(
+      lines
+        .filter(({ pass }) => pass === 1)
+        .map(({ org_id }) => org_id)
+        .sort(),
+    ).toEqual(['acme', 'globex']);
+    const inspected = inspectSchema.parse(await jsonOf(runfold('inspect', '--org', 'acme', '--json')));
+    expect(inspected).toMatchObject({ manifest: { version: 1 }, tail: { entries: 0 } });
+  });
+});
+
+describe('schedule', () => {
+  function manual() {
+    let due: () => void = () => undefined;
+    const trigger: Trigger = {
+      start: (onDue) => {
+        due = onDue;
+      },
+      stop: () => {
+        due = () => undefined;
+      },
+    };
+    return { trigger, fire: () => due() };
+  }
+
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+  it('never overlaps, makes every Nth pass full, survives a failed pass', async () => {
+    const { trigger, fire } = manual();
+    const stop = new AbortController();
+    const passes: ScheduledPass[] = [];
+    const release: (() => void)[] = [];
+    const ended = runSchedule({
+      trigger,
+      pass: async (pass) => {
+        passes.push(pass);
+        await new Promise<void>((resolve) => release.push(resolve));
+        if (pass.number === 1) throw new Error('the store is away');
+      },
+      fullEvery: 3,
+      stop: stop.signal,
+      stopWithinMs: 1_000,
+      clock: systemClock,
+    });
+    for (let i = 0; i < 4; i++) {
+      fire();
+      fire();
+      await turn();
+      release[i]!();
+      await turn();
+    }
+    stop.abort();
+    expect(await ended).toEqual({ passes: 4, skipped: 4 });
+    expect(passes.map(({ full }) => full)).toEqual([false, false, true, false]);
+  });
+
+  it('lets a pass that runs finish, and aborts it when that takes too long', async () => {
+    for (const [workMs, aborted] of [
+      [20, false],
+      [60_000, true],
+    ] as const) {
+      const { trigger, fire } = manual();
+      const stop = new AbortController();
+      let seen: boolean | null = null;
+      const ended = runSchedule({
+        trigger,
+        pass: async ({ signal }) => {
+          await systemClock.sleep(workMs, signal).catch(() => undefined);
+          seen = signal.aborted;
+        },
+        fullEvery: 60,
+        stop: stop.signal,
+        stopWithinMs: 100,
+        clock: systemClock,
+      });
+      fire();
+      await turn();
+      stop.abort();
+      await ended;
+      expect(seen).toBe(aborted);
+    }
+  });
+});

@@ -1,0 +1,136 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { CorruptError, InputError } from '../../src/core/errors.ts';
+import { StateHash } from '../../src/manifest/state-hash.ts';
+import type { Projection } from '../../src/runs/projection.ts';
+import { isTerminal } from '../../src/runs/run.ts';
+import { mergeHistory } from '../../src/snapshot/history-merge.ts';
+import {
+  compareEntries,
+  type Entry,
+  entriesIn,
+  entriesJson,
+  entriesOf,
+  ORG,
+  revisions,
+  runs,
+  seal,
+  sourceOf,
+} from './history-model.ts';
+
+/** Sorts the union; of rows with one key keeps the highest revision, then projection version, then the earlier. */
+function mergedEntries(parts: readonly Projection[][]): { kept: Entry[]; superseded: Entry[] } {
+  const superseded: Entry[] = [];
+  const kept: Entry[] = [];
+  const outranks = (a: Projection, b: Projection) =>
+    a.revision - b.revision || a.projection_version - b.projection_version;
+  for (const entry of parts.flatMap(entriesOf).sort(compareEntries)) {
+    const last = kept.at(-1);
+    if (last === undefined || compareEntries(last, entry) !== 0) kept.push(entry);
+    else if (outranks(entry.row, last.row) > 0) superseded.push(kept.splice(-1, 1, entry)[0]!);
+    else superseded.push(entry);
+  }
+  return { kept, superseded };
+}
+
+function hashOf(entries: readonly Entry[]): StateHash {
+  const state = StateHash.empty();
+  for (const { primary, row } of entries) if (primary) state.add(row.run_id, row.revision);
+  return state;
+}
+
+const groupSizes = fc.integer({ min: 1, max: 6 });
+const partLists = fc.oneof(fc.array(runs, { maxLength: 4 }), revisions);
+
+describe('mergeHistory', () => {
+  it('is the sorted union with the highest revision of each key, less what is dropped', async () => {
+    await fc.assert(
+      fc.asyncProperty(partLists, groupSizes, groupSizes, fc.boolean(), async (parts, from, to, dropping) => {
+        const sealed = await Promise.all(parts.map((rows) => seal(rows, from)));
+        const isDropped = (row: Projection) => dropping && isTerminal(row.status);
+        const merged = await mergeHistory(ORG, sealed.map(sourceOf), {
+          groupRows: to,
+          ...(dropping ? { drop: (rows, i) => isDropped(rows.get(i)) } : {}),
+        });
+        const { kept, superseded } = mergedEntries(parts);
+        const expected = kept.filter(({ row }) => !isDropped(row));
+        const gone = [...superseded, ...kept.filter(({ row }) => isDropped(row))];
+        expect(entriesJson(entriesIn(merged))).toEqual(entriesJson(expected));
+        expect(merged.stateHash.hex()).toBe(hashOf(expected).hex());
+        expect(merged.dropped.hex()).toBe(hashOf(gone).hex());
+        expect(merged.droppedRuns).toBe(gone.filter(({ primary }) => primary).length);
+        // Law 5, without looking at the rows.
+        const before = sealed.reduce((sum, { stateHash }) => sum.plus(stateHash), StateHash.empty());
+        expect(merged.stateHash.hex()).toBe(before.minus(merged.dropped).hex());
+        expect(merged.rows).toBe(expected.length);
+        expect(merged.groups.slice(0, -1).every(({ rows }) => rows === to)).toBe(true);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('gives the same part in one step and in several', async () => {
+    await fc.assert(
+      fc.asyncProperty(revisions, groupSizes, async (parts, groupRows) => {
+        const sources = (await Promise.all(parts.map((rows) => seal(rows, groupRows)))).map(sourceOf);
+        const merge = (from: typeof sources) => mergeHistory(ORG, from, { groupRows });
+        const pairs = [await merge(sources.slice(0, 2)), await merge(sources.slice(2))].map(sourceOf);
+        const [once, twice] = [await merge(sources), await merge(pairs)];
+        expect(Buffer.compare(once.bytes, twice.bytes)).toBe(0);
+        expect(twice.groups).toEqual(once.groups);
+      }),
+    );
+  });
+
+  it('reads each group once, in order, one ahead of what it merges', async () => {
+    const rows = realistic(40);
+    const part = await seal(rows, 5);
+    const open: number[] = [];
+    let most = 0;
+    const source = sourceOf(part);
+    const reads: number[] = [];
+    await mergeHistory(ORG, [
+      {
+        ...source,
+        read: async (group) => {
+          reads.push(part.groups.indexOf(group));
+          open.push(1);
+          most = Math.max(most, open.length);
+          const bytes = await source.read(group);
+          open.pop();
+          return bytes;
+        },
+      },
+    ]);
+    expect(reads).toEqual(part.groups.map((_, g) => g));
+    expect(most).toBe(1);
+  });
+
+  it('fails with the error of a read, of a broken group, and of its signal; nothing is left unhandled', async () => {
+    const part = await seal(realistic(40), 5);
+    const source = sourceOf(part);
+    const late = {
+      ...source,
+      read: (group: (typeof part.groups)[0]) =>
+        group === part.groups[3] ? Promise.reject(new InputError('no such range')) : source.read(group),
+    };
+    await expect(mergeHistory(ORG, [source, late])).rejects.toThrow('no such range');
+    const broken = {
+      ...source,
+      read: async (group: (typeof part.groups)[0]) => {
+        const bytes = await source.read(group);
+        if (group === part.groups[3]) bytes[100]! ^= 1;
+        return bytes;
+      },
+    };
+    await expect(mergeHistory(ORG, [broken, late])).rejects.toThrow(CorruptError);
+    await expect(mergeHistory(ORG, [source], { signal: AbortSignal.abort() })).rejects.toThrow('abort');
+    expect(await mergeHistory(ORG, [])).toMatchObject({ rows: 0, runs: 0, groups: [] });
+  });
+});
+
+function realistic(count: number): Projection[] {
+  return fc
+    .sample(runs, { numRuns: count, seed: 1 })
+    .flatMap((rows, part) => rows.slice(0, 1).map((row) => ({ ...row, run_id: `run-${part}` })));
+}
