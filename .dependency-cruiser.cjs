@@ -54,7 +54,8 @@ module.exports = {
       name: 'nothing unresolved',
       severity: 'error',
       from: {},
-      to: { couldNotResolve: true, pathNot: 'crc-32' },
+      // Types that lie in a .d.ts without its .js: tsc resolves those.
+      to: { couldNotResolve: true, pathNot: 'crc-32|hyparquet-writer/src/types' },
     },
   ],
   options: {

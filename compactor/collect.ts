@@ -7,8 +7,9 @@ import { type Found, garbageList, type WaitingGarbage } from './plan.ts';
 export interface Collected {
   objects: number;
   lists: number;
-  /** Lists whose grace is not over, or of which something could not be deleted. */
+  /** Lists whose grace is not over, or of which something could not be deleted; and those of them with entries. */
   listsWaiting: number;
+  entryListsWaiting: number;
 }
 
 export interface CollectOptions {
@@ -25,13 +26,16 @@ export async function collect(
   found: Found,
   { signal }: CollectOptions = {},
 ): Promise<Collected> {
-  const collected: Collected = { objects: 0, lists: 0, listsWaiting: 0 };
+  const collected: Collected = { objects: 0, lists: 0, listsWaiting: 0, entryListsWaiting: 0 };
   for (const waiting of found.garbage) {
     const done =
       dueAt(context, found, waiting) <= found.listedAt &&
       (await collectList(context, found.orgId, waiting, collected, signal).catch(falseIfCorrupt));
     if (done) collected.lists++;
-    else collected.listsWaiting++;
+    else {
+      collected.listsWaiting++;
+      if (waiting.kind === 'entries') collected.entryListsWaiting++;
+    }
   }
   return collected;
 }

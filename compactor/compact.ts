@@ -23,7 +23,7 @@ export interface Compacted {
   collected: Collected;
   /** Rows written since the org's beginning, per run that is there now. */
   write_amplification: number | null;
-  /** Nothing is left to do for this org: no tail, no garbage. */
+  /** Nothing is left that cannot wait for a full pass: no tail, no entries to collect. */
   settled: boolean;
 }
 
@@ -34,6 +34,8 @@ export interface CompactOptions {
   signal?: AbortSignal | undefined;
   /** Takes effect with the version that this call commits. */
   policy?: Policy | undefined;
+  /** Commit a version even if it says nothing new: whoever prepared one before can then no longer commit it. */
+  fence?: boolean | undefined;
 }
 
 /**
@@ -45,13 +47,13 @@ export async function compactOrg(
   orgId: string,
   options: CompactOptions = {},
 ): Promise<Compacted> {
-  const { signal, policy } = options;
+  const { signal, policy, fence = false } = options;
   let goneUnder: string | null = null;
   for (let round = 1; ; round++) {
     const found = await find(context, orgId, signal);
     const { manifest } = found.current;
     const work = await plan(context, found, signal);
-    if (work !== null && policy === undefined && !hasWork(context, found, work)) {
+    if (work !== null && policy === undefined && !fence && !hasWork(context, found, work)) {
       return finish(context, found, work, 'clean', manifest, signal);
     }
     if (work !== null) {
@@ -125,6 +127,6 @@ async function finish(
     collected,
     write_amplification:
       manifest === null || manifest.rows === 0 ? null : manifest.totals.rows_written / manifest.rows,
-    settled: outcome === 'clean' && waiting === 0 && collected.listsWaiting === 0,
+    settled: outcome === 'clean' && waiting === 0 && collected.entryListsWaiting === 0,
   };
 }

@@ -1,17 +1,10 @@
 import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
-import { RunfoldError } from '../src/core/errors.ts';
-import { uuidv7 } from '../src/core/uuid.ts';
 import type { Manifest } from '../src/manifest/manifest.ts';
-import {
-  commitManifest,
-  copyManifest,
-  readManifest,
-  readManifestCopy,
-} from '../src/manifest/manifest-store.ts';
-import { StateHash } from '../src/manifest/state-hash.ts';
-import { garbagePrefix, partsPrefix } from '../src/store/keys.ts';
+import { readManifestCopy } from '../src/manifest/manifest-store.ts';
+import { garbagePrefix, manifestCopyKey, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
 import { find, garbageList } from './plan.ts';
 
@@ -49,14 +42,12 @@ export async function sweepOrphans(
       key: meta.key,
       size_bytes: meta.sizeBytes,
       age_ms: ageMs,
-      reason: meta.key.startsWith(partsPrefix(orgId))
-        ? 'no kept version names this part'
-        : 'no committed version wrote this list',
+      reason: reasonOf(orgId, meta.key),
     })),
     deleted: 0,
   };
   if (options.dryRun || orphans.length === 0) return result;
-  await fence(context, orgId, signal);
+  await compactOrg(context, orgId, { fence: true, signal });
   const stillNamed = await namedObjects(context, orgId, signal);
   await mapParallel(
     orphans.filter(({ meta }) => !stillNamed.has(meta.key)),
@@ -70,6 +61,13 @@ export async function sweepOrphans(
   return result;
 }
 
+function reasonOf(orgId: string, key: string): string {
+  if (key.startsWith(partsPrefix(orgId))) return 'no kept version names this part';
+  return key.startsWith(garbagePrefix(orgId))
+    ? 'no committed version wrote this list'
+    : 'the versions after it are gone';
+}
+
 async function oldObjects(
   store: ObjectStore,
   orgId: string,
@@ -77,7 +75,7 @@ async function oldObjects(
   signal: AbortSignal | undefined,
 ) {
   const old: { meta: ObjectMeta; ageMs: number }[] = [];
-  for (const prefix of [partsPrefix(orgId), garbagePrefix(orgId)]) {
+  for (const prefix of [partsPrefix(orgId), garbagePrefix(orgId), manifestsPrefix(orgId)]) {
     let pageToken: string | undefined;
     do {
       const page = await store.list({ prefix, pageToken, signal });
@@ -108,6 +106,12 @@ async function namedObjects(
   );
   const named = new Set<string>();
   for (const manifest of [found.current.manifest, ...copies]) nameAll(orgId, manifest, named);
+  // The copies that lead up to the current version; one below a gap was put back by a compactor that slept.
+  const kept = new Set(versions);
+  for (let version = found.current.manifest?.version ?? 0; ; ) {
+    named.add(manifestCopyKey(orgId, version));
+    if (!kept.has(--version)) break;
+  }
   for (const waiting of found.garbage) {
     named.add(waiting.meta.key);
     // What a waiting list names is the collector's.
@@ -120,43 +124,4 @@ function nameAll(orgId: string, manifest: Manifest | null, named: Set<string>): 
   if (manifest === null) return;
   for (const { name } of manifest.parts) named.add(`${partsPrefix(orgId)}${name}.parquet`);
   for (const { name } of manifest.garbage) named.add(`${garbagePrefix(orgId)}${name}.json`);
-}
-
-/** Commits a version that changes nothing but the generation. */
-async function fence(
-  { store, random, limits }: CompactorContext,
-  orgId: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (let round = 0; round < limits.contentionRoundsMax; round++) {
-    const current = await readManifest(store, orgId, { signal });
-    // Without a manifest nothing was ever committed, and the first commit is a create.
-    if (current === 'unchanged' || current.manifest === null) {
-      throw new RunfoldError(
-        'VERSION_NOT_FOUND',
-        `Org ${orgId} has no manifest yet; its orphans cannot be told from work in progress.`,
-        {
-          hint: 'Run `runfold compact` first.',
-        },
-      );
-    }
-    const { manifest } = current;
-    await copyManifest(store, manifest);
-    const nothing = StateHash.empty().hex();
-    const next: Manifest = {
-      ...manifest,
-      version: manifest.version + 1,
-      write_id: uuidv7(manifest.created_at, random),
-      previous_committed_at: current.committedAt,
-      fold: { entries: 0, records: 0, ties: 0, added_hash: nothing, removed_hash: nothing },
-      garbage: manifest.garbage.map((ref) => ({
-        ...ref,
-        committed_at: ref.committed_at ?? current.committedAt,
-      })),
-    };
-    if ((await commitManifest(store, next, current.generation)).outcome === 'committed') return;
-  }
-  throw new RunfoldError('REVISION_CONFLICT', `The manifest of org ${orgId} changes too often.`, {
-    hint: 'Try again.',
-  });
 }

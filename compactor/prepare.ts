@@ -35,7 +35,8 @@ export async function prepare(
   if (manifest !== null) checkWritable(manifestKey(orgId), manifest);
   const policy = change.policy ?? manifest?.policy ?? KEEP_ALL;
   const horizon = horizonAt(manifest, policy, listedAt);
-  const folded = fold(work.base, work.overlay, horizon);
+  // Late records are judged by the horizon that stood when they could still be folded in time.
+  const folded = fold(work.base, work.overlay, manifest?.horizon ?? null);
   const tombstones = tombstonesOf(manifest, folded.deletes, listedAt);
   const next = await nextParts(context, {
     orgId,
@@ -182,11 +183,16 @@ async function putList(
   });
 }
 
-/** References to lists that nobody has finished collecting, with the commit time that is now known. */
+/**
+ * References to lists that nobody has finished collecting, with the commit time that is now known. Those of the
+ * current version stay even when the listing, which is as old as the manifest, does not show them yet.
+ */
 function stillWaiting({ current, garbage }: Found): GarbageRef[] {
-  const waiting = new Map(garbage.map(({ meta, committedAt }) => [nameOfKey(meta.key), committedAt]));
-  return (current.manifest?.garbage ?? []).flatMap((ref) => {
-    const committed_at = waiting.get(ref.name);
+  const { manifest, committedAt } = current;
+  const waiting = new Map(garbage.map(({ meta, committedAt: since }) => [nameOfKey(meta.key), since]));
+  return (manifest?.garbage ?? []).flatMap((ref) => {
+    const committed_at =
+      waiting.get(ref.name) ?? (ref.version === manifest?.version ? committedAt : undefined);
     return committed_at === undefined ? [] : [{ ...ref, committed_at }];
   });
 }

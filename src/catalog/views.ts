@@ -37,15 +37,22 @@ export interface RunFilter {
 }
 
 /**
- * Newest first: by the last change, then id, then revision, so that revisions of one run that changed at the same
- * time stand together with the newest in front. Negative when `a` comes first.
+ * Newest first: by the last change, then creation, then id, then revision. Creation counts as it was first recorded,
+ * which no later event moves: so revisions of one run that changed at the same time stand together, the newest in
+ * front. Negative when `a` comes first.
  */
 export function newestFirst(a: RowRef, b: RowRef): number {
   const byUpdate = b.rows.time('updated_at', b.i)! - a.rows.time('updated_at', a.i)!;
   if (byUpdate !== 0) return byUpdate;
+  const byCreation = firstCreated(b) - firstCreated(a);
+  if (byCreation !== 0) return byCreation;
   const [idA, idB] = [a.rows.runId(a.i), b.rows.runId(b.i)];
   if (idA !== idB) return idA < idB ? 1 : -1;
   return b.rows.revision(b.i) - a.rows.revision(a.i);
+}
+
+function firstCreated({ rows, i }: RowRef): number {
+  return rows.time('first_created_at', i) ?? rows.time('created_at', i)!;
 }
 
 /** Every table that any run writes or means to write, sorted by namespace, then name. */

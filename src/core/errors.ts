@@ -63,7 +63,7 @@ export class InputError extends RunfoldError {
 export class LifecycleError extends RunfoldError {}
 
 /**
- * A store call definitely had no effect. `retryable` says whether the same call may succeed later;
+ * A store call definitely had no effect (a recorder call that went further answers OUTCOME_UNKNOWN instead). `retryable` says whether the same call may succeed later;
  * `retryAfterMs` is the store's own wish where it named one.
  */
 export class StoreError extends RunfoldError {

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 
 const MASK = (1n << 64n) - 1n;
+const digest = Buffer.alloc(32);
 
 /**
  * An additive multiset hash over (run id, revision): two 64-bit sums of SHA-256 halves. Adding and removing in
@@ -26,7 +27,8 @@ export class StateHash {
   }
 
   add(runId: string, revision: number): this {
-    const digest = hash('sha256', `${runId}\n${revision}`, 'buffer');
+    // As text, because asking for a Buffer takes three times as long.
+    digest.write(hash('sha256', `${runId}\n${revision}`, 'binary'), 'latin1');
     this.#high = (this.#high + digest.readBigUInt64BE(0)) & MASK;
     this.#low = (this.#low + digest.readBigUInt64BE(8)) & MASK;
     return this;

@@ -29,7 +29,7 @@ export interface Ending {
 export type RunEvent =
   | { type: 'create'; orgId: string; input: NewRun; fingerprint: string }
   | { type: 'started'; attempt: number; code_version?: string | null }
-  | { type: 'heartbeat'; attempt: number; indexIntervalMs: number }
+  | { type: 'heartbeat'; attempt: number; indexIntervalMs?: number | undefined }
   | ({ type: 'succeeded'; attempt: number } & Ending)
   | ({ type: 'failed'; attempt: number; error: RunError } & Ending)
   /** The worker acknowledges a cancel, or gave up on its own. */
@@ -49,7 +49,7 @@ export type RunEvent =
 export type TaskEvent =
   | { type: 'queued'; key: string }
   | { type: 'started'; key: string; attempt: number }
-  | { type: 'heartbeat'; key: string; attempt: number; indexIntervalMs: number }
+  | { type: 'heartbeat'; key: string; attempt: number; indexIntervalMs?: number | undefined }
   | { type: 'succeeded'; key: string; attempt: number; outputs?: readonly Dataset[] }
   | { type: 'failed'; key: string; attempt: number; error: RunError }
   | { type: 'cancelled'; key: string; attempt: number }

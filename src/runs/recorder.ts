@@ -3,6 +3,7 @@ import { OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import type { Limits } from '../core/limits.ts';
 import type { NewRun, RunEvent } from './events.ts';
+import { checkNewRun, checkRunEvent } from './input.ts';
 import { lifecycleError, transition } from './lifecycle.ts';
 import { type Observation, observe } from './observe.ts';
 import { intentOf, type LogRecord, recordOf } from './record.ts';
@@ -45,13 +46,18 @@ export class Recorder {
   }
 
   /** Throws RUN_ALREADY_EXISTS when the id was used for another request; the same request again is a repeat. */
-  create(orgId: string, input: NewRun, signal?: AbortSignal): Promise<Recorded> {
+  async create(orgId: string, newRun: NewRun, signal?: AbortSignal): Promise<Recorded> {
+    const input = checkNewRun(newRun);
     const event: RunEvent = { type: 'create', orgId, input, fingerprint: fingerprintOf(orgId, input) };
     return this.apply(orgId, input.run_id, event, signal);
   }
 
-  /** Throws a LifecycleError when the event is illegal or stale; then nothing was changed. */
-  apply(orgId: string, runId: string, event: RunEvent, signal?: AbortSignal): Promise<Recorded> {
+  /**
+   * Throws InputError for an event that is none, and a LifecycleError when it is illegal or stale; then nothing was
+   * changed.
+   */
+  async apply(orgId: string, runId: string, given: RunEvent, signal?: AbortSignal): Promise<Recorded> {
+    const event = this.#withInterval(checkRunEvent(runId, given));
     return this.#change(orgId, runId, signal, (stored) => {
       const run = stored?.run ?? null;
       const answer = transition(run, event, this.#options.now());
@@ -112,7 +118,7 @@ export class Recorder {
       if (run === null) {
         const { run: current } = stored as StoredRun;
         // Redelivery repairs: the first delivery may have died between the canonical write and its record.
-        await this.#log.append(orgId, [recordOf(current)], signal);
+        await this.#record(current, signal);
         return { run: current, changed: false };
       }
       const entersActive = !isTerminal(run.status) && (stored === null || isTerminal(stored.run.status));
@@ -122,7 +128,7 @@ export class Recorder {
           ? await this.#runs.create(run, signal)
           : await this.#runs.replace(run, stored.token, signal);
       if (last.outcome === 'written') {
-        if (run.indexed_revision === run.revision) await this.#log.append(orgId, [recordOf(run)], signal);
+        if (run.indexed_revision === run.revision) await this.#record(run, signal);
         return { run, changed: true };
       }
       // After `conflict` and `unknown` alike the canonical run decides: the event is applied to what is there now.
@@ -136,6 +142,25 @@ export class Recorder {
       hint: 'Repeat the call; see what else writes this run.',
       details: { org_id: orgId, run_id: runId },
     });
+  }
+
+  /** The canonical run stands; until its record does too, nothing is acknowledged. */
+  async #record(run: Run, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#log.append(run.org_id, [recordOf(run)], signal);
+    } catch (cause) {
+      if (cause instanceof OutcomeUnknownError) throw cause;
+      throw new OutcomeUnknownError(`Run ${run.run_id} was written, but the log did not take its record.`, {
+        cause,
+      });
+    }
+  }
+
+  #withInterval(event: RunEvent): RunEvent {
+    const { heartbeatIndexIntervalMs } = this.#options.limits;
+    if (event.type === 'heartbeat') return { indexIntervalMs: heartbeatIndexIntervalMs, ...event };
+    if (event.type !== 'task' || event.task.type !== 'heartbeat') return event;
+    return { ...event, task: { indexIntervalMs: heartbeatIndexIntervalMs, ...event.task } };
   }
 
   /**

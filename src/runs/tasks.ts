@@ -1,3 +1,4 @@
+import { defaultLimits } from '../core/limits.ts';
 import type { TaskEvent } from './events.ts';
 import type { Run, Task, TaskStatus } from './run.ts';
 import { beat, changed, refused, same, type Transition, unionDatasets } from './transition.ts';
@@ -63,6 +64,13 @@ export function taskTransition(run: Run, event: TaskEvent, now: number): Transit
   const task = Object.hasOwn(run.tasks, event.key) ? run.tasks[event.key] : undefined;
   const answer = task === undefined ? firstEvent(event, now) : transitionOf(task, event, now);
   if (answer.outcome === 'refused') return answer;
+  if (task === undefined && Object.keys(run.tasks).length >= defaultLimits.tasksMax) {
+    return refused(
+      'LIMIT_EXCEEDED',
+      `The run has ${defaultLimits.tasksMax} tasks already.`,
+      'Split the work into more runs.',
+    );
+  }
   // A task's heartbeat is a sign of life of the run; the task itself does not change.
   if (event.type === 'heartbeat') return beat(run, now, event.indexIntervalMs);
   if (answer.outcome === 'same') return same(run);

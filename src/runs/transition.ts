@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../core/errors.ts';
+import { defaultLimits } from '../core/limits.ts';
 import { type Dataset, isTerminal, type Run } from './run.ts';
 
 /** The answer of every pure lifecycle function. `same` is a recognised repeat: nothing to write. */
@@ -43,7 +44,11 @@ export function changed(run: Run, now: number, changes: Partial<Run>): Transitio
  * A sign of life. It always reaches the canonical run, which time-outs are judged by, but asks for a record only
  * once per `indexIntervalMs`, so that a fleet of workers does not drown the log.
  */
-export function beat(run: Run, now: number, indexIntervalMs: number): Transition {
+export function beat(
+  run: Run,
+  now: number,
+  indexIntervalMs = defaultLimits.heartbeatIndexIntervalMs,
+): Transition {
   if (run.heartbeat_at !== null && run.heartbeat_at >= now) return same(run);
   const { indexed_revision, indexed_at } = run;
   const due = now - indexed_at >= indexIntervalMs;

@@ -29,8 +29,8 @@ export interface MergedHistory extends EncodedHistory {
 
 /**
  * Merges history parts of one org into one. Of rows with the same key (table, created_at, run_id) the highest
- * revision stays, among equals the highest projection version, then the earlier source. Holds at most two groups of
- * rows of each source, one compressed group ahead, and the output: never a part.
+ * revision stays, among equals the highest projection version, then the earlier source. Holds one group of rows
+ * of each source and one compressed group ahead, what HistoryWriter holds, and the output: never a part of rows.
  *
  * Two revisions of one run may have different keys, because outputs grow and created_at may move back. Then the
  * older one stays beside the newer: harmless, because readers merge by revision whatever they read, and the state

@@ -45,9 +45,12 @@ export interface EncodedHistory {
   finished_at_max: number | null;
 }
 
+/** Tables of rows kept until the group in the making is full. */
+const SOURCES_MAX = 24;
+
 /**
  * Writes a history part a row group at a time, from rows pushed in its order, each key once. Holds one group of
- * rows, what it was pushed from, and the compressed output. Use it for one `finish`.
+ * rows, up to 24 tables that it comes from, and the compressed output. Use it for one `finish`.
  */
 export class HistoryWriter {
   readonly #orgId: string;
@@ -90,16 +93,13 @@ export class HistoryWriter {
     if (source.rows.orgId !== this.#orgId) {
       throw new InputError(`Rows of org ${source.rows.orgId} cannot join a part of org ${this.#orgId}.`);
     }
-    for (let i = start; i < end; i++) {
-      let at = this.#sources.length - 1;
-      while (at >= 0 && this.#sources[at] !== source) at--;
-      if (at < 0) at = this.#sources.push(source) - 1;
-      const fits = Math.min(end - i, this.#groupRows - this.#pending);
-      for (const stop = i + fits; i < stop; i++) {
+    for (let i = start; i < end; ) {
+      const at = this.#sourceNumber(source);
+      const stop = Math.min(end, i + this.#groupRows - this.#pending);
+      while (i < stop) {
         this.#sourceOf[this.#pending] = at;
-        this.#indexes[this.#pending++] = i;
+        this.#indexes[this.#pending++] = i++;
       }
-      i--;
       if (this.#pending === this.#groupRows) this.#flush();
     }
   }
@@ -134,6 +134,20 @@ export class HistoryWriter {
     this.#last = history;
     this.#write(history);
     this.#count(history);
+  }
+
+  #sourceNumber(source: HistoryRows): number {
+    const known = this.#sources.lastIndexOf(source);
+    if (known >= 0) return known;
+    if (this.#sources.length === SOURCES_MAX) this.#collapse();
+    return this.#sources.push(source) - 1;
+  }
+
+  /** So that no source is kept for the sake of a few rows: a merge that drops most of them goes through many. */
+  #collapse(): void {
+    this.#sources = [this.#gather()];
+    this.#sourceOf.fill(0, 0, this.#pending);
+    for (let k = 0; k < this.#pending; k++) this.#indexes[k] = k;
   }
 
   /**

@@ -111,17 +111,19 @@ describe('tables', () => {
     });
   });
 
-  it('ties: the later creation, then the greater id', () => {
+  it('ties: the later first creation, then the greater id', () => {
     const t = { outputs: [dataset('t')], updated_at: START + 9 };
     on(
       [
         { run_id: 'z', ...t, created_at: START },
         { run_id: 'a', ...t, created_at: START + 1 },
         { run_id: 'b', ...t, created_at: START + 1 },
+        // Events that came later have moved its creation back.
+        { run_id: 'm', ...t, created_at: START - 5, first_created_at: START + 2 },
       ],
       (state) => {
-        expect(tablesView(state)[0]!.latest_run.run_id).toBe('b');
-        expect(findRuns(state, {}).map(({ rows, i }) => rows.runId(i))).toEqual(['b', 'a', 'z']);
+        expect(tablesView(state)[0]!.latest_run.run_id).toBe('m');
+        expect(findRuns(state, {}).map(({ rows, i }) => rows.runId(i))).toEqual(['m', 'b', 'a', 'z']);
       },
     );
   });

@@ -99,7 +99,8 @@ export function compactorLife(world: World): Life {
   const { random, setup, orgs } = world;
   return async (desk) => {
     while (!world.stopping) {
-      await desk.sleep(setup.passGapMs * uniform(random));
+      // Often close upon each other: races are what this is for.
+      await desk.sleep(setup.passGapMs * uniform(random) ** 3);
       try {
         const which = uniform(random) < 0.7 ? 'dirty' : 'all';
         await compactPass(desk.compactor(), {
@@ -130,8 +131,8 @@ export function readerLife(world: World): Life {
         look(world, desk, catalog),
         ...(below(random, 8) === 0 ? [desk.sleep(40).then(() => look(world, desk, catalog))] : []),
       ]);
-      const ms = pick(random, [50, 1_000, 5_000, 25_000, 90_000]) * uniform(random);
-      await (uniform(random) < 0.3 ? desk.sleep(ms) : world.nap(desk, catalog.orgId, 4 * ms));
+      const ms = pick(random, [50, 1_000, 5_000, 25_000, 90_000, 250_000]) * uniform(random);
+      await (uniform(random) < 0.3 ? desk.sleep(ms) : world.nap(desk, catalog.orgId, 2 * ms));
     }
   };
 }

@@ -30,6 +30,7 @@ export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
       flipped_body: rate(0.01),
       flipped_metadata: rate(0.01),
     },
+    lateMs: pick(random, [5_000, 60_000]),
     pageMax: pick(random, [3, 20, 1_000]),
     listMetadata: uniform(random) < 0.7,
     chaos: {

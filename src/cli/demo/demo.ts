@@ -12,6 +12,7 @@ import { inspectOrg } from '../inspection.ts';
 import type { Output } from '../output.ts';
 import { fill } from './filling.ts';
 import { coldRefresh, flatScan } from './measure.ts';
+import { BATCH_WAIT_MS } from './recording.ts';
 import { type DemoResult, jsonOf, showResult } from './report.ts';
 import { Steps } from './steps.ts';
 import { ORGS } from './world.ts';
@@ -42,7 +43,7 @@ async function play(
   const org = ORGS[0]!;
   const store = await openStore(url);
   try {
-    const session = openSession(store);
+    const session = openSession(store, { limits: { batchWaitMs: BATCH_WAIT_MS } });
     const transitions = await fill(session, steps, options, signal);
     await session.close();
     const scanned = (which: 'all' | 'org', runs: string) =>

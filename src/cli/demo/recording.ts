@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import { mapParallel } from '../../core/concurrency.ts';
 import { type Random, uniform } from '../../core/random.ts';
 import type { Session } from '../../session.ts';
@@ -14,8 +13,13 @@ import {
 } from './lifecycles.ts';
 import { type DemoOrg, ORGS } from './world.ts';
 
-/** Callers at a time; what comes for one org while its PUT is in flight shares the next entry. */
+/** Callers at a time; what they append for one org within BATCH_WAIT_MS shares an entry. */
 const PARALLEL = 192;
+/**
+ * A store over a network is slow enough for group commit to gather records by itself. The file store without fsync
+ * is not: it answers before the next caller comes. The pause also lets signals and the progress bar have their turn.
+ */
+export const BATCH_WAIT_MS = 5;
 /** Of all runs; the others were run by another system, and only its events are recorded. */
 const LIVE_SHARE = 0.4;
 
@@ -46,8 +50,6 @@ export async function recordRuns(
     PARALLEL,
     async (plan, stop) => {
       const made = await recordOne(session, plan, stop);
-      // The file store without fsync waits for nothing: without this no signal and no timer would get its turn.
-      await setImmediate();
       onRun(++done);
       return made;
     },

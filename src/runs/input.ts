@@ -1,0 +1,121 @@
+import { z } from 'zod';
+import { InputError } from '../core/errors.ts';
+import { isId } from '../core/ids.ts';
+import { defaultLimits } from '../core/limits.ts';
+import type { NewRun, RunEvent } from './events.ts';
+
+/**
+ * What callers may say, checked at the recorder's edge: nothing that these schemas refuse ever reaches a canonical
+ * run. Unknown fields are refused, because a field that is silently dropped is a lie to its sender.
+ */
+const { textLengthMax, datasetsMax } = defaultLimits;
+
+const id = z.string().refine((value) => isId(value), {
+  error: 'must be 1 to 128 letters, digits or ._:@~+=-, without ".."',
+});
+const text = z
+  .string()
+  .max(textLengthMax)
+  .refine((value) => value.isWellFormed(), { error: 'has half a surrogate pair' });
+const count = z.number().int().nonnegative();
+const duration = z.number().int().positive();
+const attempt = z.number().int().positive();
+
+export const datasetInput = z.strictObject({ namespace: text, name: text.min(1) });
+const datasets = z.array(datasetInput).max(datasetsMax);
+
+export const resultInput = z.strictObject({
+  uri: text.nullable().optional(),
+  rows: count.nullable().optional(),
+  bytes: count.nullable().optional(),
+  version: text.nullable().optional(),
+});
+
+/** Messages may be long; readers see them cut. */
+const message = z
+  .string()
+  .max(64 * 1024)
+  .refine((value) => value.isWellFormed(), { error: 'has half a surrogate pair' });
+export const errorInput = z.strictObject({ code: text.nullable(), message });
+
+export const newRunInput = z.strictObject({
+  run_id: id,
+  kind: text.min(1).optional(),
+  reference_id: text.nullable().optional(),
+  queue: id.nullable().optional(),
+  payload: z
+    .looseObject({
+      target_namespace: text.nullable().optional(),
+      target_table: text.nullable().optional(),
+      source_type: text.nullable().optional(),
+    })
+    .optional(),
+  inputs: datasets.optional(),
+  outputs: datasets.optional(),
+  code_version: text.nullable().optional(),
+  heartbeat_timeout_ms: duration.nullable().optional(),
+  run_timeout_ms: duration.nullable().optional(),
+});
+
+const ending = {
+  inputs: datasets.optional(),
+  outputs: datasets.optional(),
+  result: resultInput.nullable().optional(),
+};
+const indexIntervalMs = z.number().nonnegative().optional();
+
+const taskInput = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('queued'), key: id }),
+  z.strictObject({ type: z.literal('started'), key: id, attempt }),
+  z.strictObject({ type: z.literal('heartbeat'), key: id, attempt, indexIntervalMs }),
+  z.strictObject({ type: z.literal('succeeded'), key: id, attempt, outputs: datasets.optional() }),
+  z.strictObject({ type: z.literal('failed'), key: id, attempt, error: errorInput }),
+  z.strictObject({ type: z.literal('cancelled'), key: id, attempt }),
+  z.strictObject({ type: z.literal('retry'), key: id, attempt }),
+]);
+
+export const runEventInput = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('create'),
+    orgId: id,
+    input: newRunInput,
+    fingerprint: z.string().min(1),
+  }),
+  z.strictObject({ type: z.literal('started'), attempt, code_version: text.nullable().optional() }),
+  z.strictObject({ type: z.literal('heartbeat'), attempt, indexIntervalMs }),
+  z.strictObject({ type: z.literal('succeeded'), attempt, ...ending }),
+  z.strictObject({ type: z.literal('failed'), attempt, error: errorInput, ...ending }),
+  z.strictObject({ type: z.literal('cancelled'), attempt, error: errorInput.nullable().optional() }),
+  z.strictObject({ type: z.literal('cancel') }),
+  z.strictObject({ type: z.literal('force_cancel') }),
+  z.strictObject({ type: z.literal('force_fail'), error: errorInput }),
+  z.strictObject({ type: z.literal('time_out') }),
+  z.strictObject({ type: z.literal('retry'), attempt }),
+  z.strictObject({ type: z.literal('delete') }),
+  z.strictObject({ type: z.literal('task'), attempt, task: taskInput }),
+]);
+
+/** Throws InputError, naming the run and the field. */
+export function checkNewRun(input: unknown): NewRun {
+  return check('The new run', newRunInput, input) as NewRun;
+}
+
+/** Throws InputError, naming the run and the field. */
+export function checkRunEvent(runId: string, event: unknown): RunEvent {
+  return check(`The event for run ${runId}`, runEventInput, event) as RunEvent;
+}
+
+function check(what: string, schema: z.ZodType, value: unknown): unknown {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const path = issue === undefined || issue.path.length === 0 ? '' : ` at ${issue.path.join('.')}`;
+  throw new InputError(`${what} is not valid${path}: ${issue?.message ?? 'it has the wrong shape'}.`, {
+    hint: 'docs/SCHEMA.md has the fields and their limits.',
+    details: {
+      issues: parsed.error.issues
+        .slice(0, 20)
+        .map(({ path: at, message: problem }) => ({ path: at.join('.'), problem })),
+    },
+  });
+}
