@@ -1,6 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
-import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey } from '../src/store/keys.ts';
+import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
@@ -10,6 +10,8 @@ export type PassResult = Compacted | { org_id: string; outcome: 'failed'; code: 
 export interface PassOptions {
   /** Which orgs: these, those with a dirty marker (the default), or every org there is. */
   orgs?: readonly string[] | 'dirty' | 'all' | undefined;
+  /** Only orgs of this share: any number of compactors divide the orgs by hash. `index` counts from 0. */
+  shard?: { index: number; count: number } | undefined;
   /** Orgs at a time. */
   parallel?: number | undefined;
   onStart?: ((orgs: number) => void) | undefined;
@@ -27,7 +29,9 @@ export async function compactPass(
 ): Promise<PassResult[]> {
   const { signal } = options;
   const markers = await listMarkers(context.store, signal);
-  const orgs = await orgsOf(context.store, options.orgs ?? 'dirty', markers.byOrg, signal);
+  const all = await orgsOf(context.store, options.orgs ?? 'dirty', markers.byOrg, signal);
+  const { index, count } = options.shard ?? { index: 0, count: 1 };
+  const orgs = all.filter((orgId) => shardOf(orgId) % count === index);
   options.onStart?.(orgs.length);
   return mapParallel(
     orgs,

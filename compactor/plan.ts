@@ -128,14 +128,28 @@ export async function plan(
   signal?: AbortSignal,
 ): Promise<Plan | null> {
   const { store, limits } = context;
-  const { orgId, listedAt } = found;
+  const { orgId } = found;
   const { manifest } = found.current;
   const head = manifest?.parts.find((part) => part.level === 0);
-  const [base, entries] = await Promise.all([
+  const [base, read] = await Promise.all([
     head === undefined ? Rows.empty(orgId) : readPart(store, orgId, head, { signal }),
     readEntries(store, orgId, found.unfolded, { parallel: limits.parallelMax, signal }),
   ]);
-  if (base === null || entries.some((read) => 'gone' in read)) return null;
+  if (base === null || read.entries.some((one) => 'gone' in one)) return null;
+  return planOn(context, found, base, read.entries, signal);
+}
+
+/** The same on rows that the caller has: what is known of the canonical runs decides about intents. */
+export async function planOn(
+  context: CompactorContext,
+  found: Found,
+  base: Rows,
+  entries: readonly ReadEntry[],
+  signal?: AbortSignal,
+): Promise<Plan> {
+  const { limits } = context;
+  const { orgId, listedAt } = found;
+  const { manifest } = found.current;
 
   const overlay = new Overlay();
   for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? []) {

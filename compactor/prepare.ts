@@ -1,4 +1,4 @@
-import { fold } from '../src/catalog/fold.ts';
+import { fold, stateHashOf } from '../src/catalog/fold.ts';
 import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
 import { encodeGarbage, GARBAGE_FORMAT, type GarbageList } from '../src/manifest/garbage.ts';
@@ -23,12 +23,18 @@ import { nextParts } from './parts.ts';
 import type { Found, Plan } from './plan.ts';
 import { horizonAt, KEEP_ALL } from './retention.ts';
 
+export interface PrepareOptions {
+  policy?: Policy | undefined;
+  /** `work.base` is the whole state, made anew: no part of the current version is kept, nor what it quarantined. */
+  rebuild?: boolean | undefined;
+}
+
 /** Writes everything that the next version names, and gives that version. Nothing of it counts before the commit. */
 export async function prepare(
   context: CompactorContext,
   found: Found,
   work: Plan,
-  change: { policy?: Policy | undefined } = {},
+  change: PrepareOptions = {},
 ): Promise<Manifest> {
   const { orgId, listedAt, current } = found;
   const { manifest } = current;
@@ -41,19 +47,22 @@ export async function prepare(
   const next = await nextParts(context, {
     orgId,
     listedAt,
-    current: manifest?.parts ?? [],
+    current: change.rebuild ? [] : (manifest?.parts ?? []),
     head: folded.rows,
     headChanged: folded.changed,
     horizon,
     tombstones,
   });
-  const removed = folded.removed.plus(next.removed);
-  const stateHash = checkedStateHash(orgId, manifest, next.parts, folded.added, removed);
+  const before = StateHash.parse(manifest?.state_hash ?? StateHash.empty().hex());
+  const added = change.rebuild ? folded.added.plus(stateHashOf(work.base)) : folded.added;
+  const removed = folded.removed.plus(next.removed).plus(change.rebuild ? before : StateHash.empty());
+  const dropped = change.rebuild ? (manifest?.parts ?? []) : next.dropped;
+  const stateHash = checkedStateHash(orgId, before, next.parts, added, removed);
   const version = (manifest?.version ?? 0) + 1;
   const writeId = uuidv7(listedAt, context.random);
   const superseded = [
     ...(await copyOf(context, manifest)),
-    ...next.dropped.flatMap((part) => objectOfPart(orgId, part)),
+    ...dropped.flatMap((part) => objectOfPart(orgId, part)),
   ];
   const lists = [
     ...newGarbage(
@@ -90,7 +99,7 @@ export async function prepare(
       entries: work.consumed.length,
       records: work.records,
       ties: work.overlay.ties,
-      added_hash: folded.added.hex(),
+      added_hash: added.hex(),
       removed_hash: removed.hex(),
     },
     totals: {
@@ -103,7 +112,7 @@ export async function prepare(
     horizon,
     intents: work.intents,
     tombstones: tombstones.filter((tombstone) => isNeeded(context, tombstone, next.parts, listedAt)),
-    quarantine: [...(manifest?.quarantine ?? []), ...work.quarantined],
+    quarantine: change.rebuild ? [] : [...(manifest?.quarantine ?? []), ...work.quarantined],
     garbage: [...stillWaiting(found), ...lists.map(({ ref }) => ref)],
   };
 }
@@ -111,12 +120,11 @@ export async function prepare(
 /** Law 5: the new state is the old one plus what was folded minus what was dropped, worked out both ways. */
 function checkedStateHash(
   orgId: string,
-  manifest: Manifest | null,
+  before: StateHash,
   parts: readonly Part[],
   added: StateHash,
   removed: StateHash,
 ): StateHash {
-  const before = manifest === null ? StateHash.empty() : StateHash.parse(manifest.state_hash);
   const expected = before.plus(added).minus(removed);
   const actual = parts.reduce((sum, part) => sum.plus(StateHash.parse(part.state_hash)), StateHash.empty());
   if (actual.hex() === expected.hex()) return actual;

@@ -125,7 +125,12 @@ async function open(
   const bytes = await readRange(store, orgId, part, range, { signal });
   const refs: RowRef[] = [];
   for (const group of range.groups) {
-    const history = decodeHistoryGroup(partKey(orgId, part.name), orgId, groupBytes(range, bytes, group), group);
+    const history = decodeHistoryGroup(
+      partKey(orgId, part.name),
+      orgId,
+      groupBytes(range, bytes, group),
+      group,
+    );
     collectRefs(state, filter, history, refs);
   }
   return { refs: refs.sort(newestFirst), next: 0 };

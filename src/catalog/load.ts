@@ -2,7 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
-import { entryTime, listLogPage, listRest, type ReadEntry, readEntries, travelsInline } from '../log/tail.ts';
+import { entryTime, listLogPage, listRest, type ReadEntry, readEntries } from '../log/tail.ts';
 import type { Manifest, Part } from '../manifest/manifest.ts';
 import { type CurrentManifest, readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
 import { type IntentRecord, recordOf } from '../runs/record.ts';
@@ -279,13 +279,14 @@ async function readTail(
   signal: AbortSignal | undefined,
 ): Promise<{ entries: ReadEntry[] | null; rounds: number }> {
   const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
-  const wanted = pages.items.filter(({ key }) => !quarantined.has(key));
-  const bodies = wanted.filter((item) => !travelsInline(item)).length;
-  const rounds = pages.rounds + Math.ceil(bodies / context.limits.parallelMax);
-  const entries = await readEntries(context.store, orgId, wanted, {
-    parallel: context.limits.parallelMax,
-    signal,
-  });
+  // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
+  const folded = manifest?.covers_until ?? 0;
+  const wanted = pages.items.filter(
+    ({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded,
+  );
+  const { parallelMax: parallel } = context.limits;
+  const { entries, fetched } = await readEntries(context.store, orgId, wanted, { parallel, signal });
+  const rounds = pages.rounds + Math.ceil(fetched / parallel);
   let records = 0;
   for (const read of entries) {
     if ('gone' in read) return { entries: null, rounds };

@@ -74,7 +74,7 @@ async function inspectTail(
   { orgId, unfolded }: Found,
   signal: AbortSignal,
 ): Promise<Inspection['tail']> {
-  const read = await readEntries(store, orgId, unfolded, { parallel: limits.parallelMax, signal });
+  const { entries: read } = await readEntries(store, orgId, unfolded, { parallel: limits.parallelMax, signal });
   const records = read.flatMap((one) => ('entry' in one ? one.entry.records : []));
   const times = unfolded.map(({ key }) => entryTime(key)).filter((at) => at !== null);
   const [oldest_at, newest_at] = times.length === 0 ? [null, null] : rangeOf(times);

@@ -71,6 +71,8 @@ export const defaultLimits = {
   /** Row groups that lie at most this far apart are read by one request, of at most this many bytes. */
   historyGapBytesMax: 64 * 1024,
   historyRangeBytesMax: 8 * 1024 * 1024,
+  /** One request of a merge, of which each source holds two at a time. */
+  historyMergeRangeBytesMax: 2 * 1024 * 1024,
   /** Read at once by one history query before it hands out rows. */
   historyWaveBytesMax: 32 * 1024 * 1024,
 

@@ -99,6 +99,12 @@ export type ReadEntry =
   /** Deleted since it was listed: a committed version has folded it long ago. */
   | { readonly item: ObjectMeta; readonly gone: true };
 
+export interface ReadEntries {
+  entries: ReadEntry[];
+  /** Entries that did not travel in the listing: a GET each. */
+  fetched: number;
+}
+
 /**
  * The records behind LIST items. No request for those that travelled in the listing; one GET each for the rest,
  * `parallel` at a time. Corrupt entries come back as problems; everything else throws.
@@ -108,31 +114,46 @@ export async function readEntries(
   orgId: string,
   items: readonly ObjectMeta[],
   options: CallOptions & { parallel: number },
-): Promise<ReadEntry[]> {
-  return mapParallel(
-    items,
+): Promise<ReadEntries> {
+  const entries = new Array<ReadEntry>(items.length);
+  const absent: number[] = [];
+  for (const [i, item] of items.entries()) {
+    const body = inlineBody(item);
+    if (body === null) absent.push(i);
+    else entries[i] = decoded(orgId, item, body);
+  }
+  await mapParallel(
+    absent,
     options.parallel,
-    async (item, signal): Promise<ReadEntry> => {
-      try {
-        if (entryTime(item.key) === null)
-          throw new CorruptError(item.key, 'the name is not that of an entry');
-        let body = inlineBody(item);
-        if (body === null) {
-          const got = await store.get(item.key, { signal });
-          if (got.outcome !== 'found') return { item, gone: true };
-          body = got.body;
-        }
-        return { item, entry: decodeEntry(item.key, orgId, body) };
-      } catch (problem) {
-        if (problem instanceof CorruptError) return { item, problem };
-        throw problem;
-      }
+    async (i, signal) => {
+      entries[i] = await fetched(store, orgId, items[i]!, signal);
     },
     options.signal,
   );
+  return { entries, fetched: absent.length };
 }
 
-/** Whether reading this item needs a request of its own. */
-export function travelsInline(item: ObjectMeta): boolean {
-  return inlineBody(item) !== null;
+async function fetched(
+  store: ObjectStore,
+  orgId: string,
+  item: ObjectMeta,
+  signal: AbortSignal,
+): Promise<ReadEntry> {
+  try {
+    const got = await store.get(item.key, { signal });
+    return got.outcome === 'found' ? decoded(orgId, item, got.body) : { item, gone: true };
+  } catch (problem) {
+    if (problem instanceof CorruptError) return { item, problem };
+    throw problem;
+  }
+}
+
+function decoded(orgId: string, item: ObjectMeta, body: Uint8Array): ReadEntry {
+  try {
+    if (entryTime(item.key) === null) throw new CorruptError(item.key, 'the name is not that of an entry');
+    return { item, entry: decodeEntry(item.key, orgId, body) };
+  } catch (problem) {
+    if (problem instanceof CorruptError) return { item, problem };
+    throw problem;
+  }
 }

@@ -1,8 +1,10 @@
+import { defaultLimits } from '../core/limits.ts';
 import { StateHash } from '../manifest/state-hash.ts';
 import type { Dataset } from '../runs/run.ts';
 import type { HistoryGroup } from './history-index.ts';
 import { decodeHistoryGroup } from './history-read.ts';
 import { compareTables, compareTexts, type HistoryRows } from './history-rows.ts';
+import { coalesce, groupBytes, type HistoryRange } from './history-select.ts';
 import { type EncodedHistory, type HistoryOptions, HistoryWriter } from './history-write.ts';
 import type { Rows } from './rows.ts';
 import type { NumberVector, TextVector } from './vectors.ts';
@@ -11,13 +13,15 @@ export interface HistorySource {
   /** Names the object in errors. */
   key: string;
   groups: readonly HistoryGroup[];
-  /** One request. Called for each group in turn, one group ahead of what is being merged. */
-  read(group: HistoryGroup): Promise<Uint8Array>;
+  /** One request, for one or more neighbouring groups; called in turn, one request ahead of what is being merged. */
+  read(range: { offset: number; size: number }): Promise<Uint8Array>;
 }
 
 export interface MergeOptions extends HistoryOptions {
   /** Rows to leave out. It must say the same of every row of one revision of a run, under whichever table. */
   drop?: ((rows: Rows, i: number) => boolean) | undefined;
+  /** Bytes per request; `limits.historyMergeRangeBytesMax` unless told. A larger group has one to itself. */
+  rangeBytesMax?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -30,7 +34,7 @@ export interface MergedHistory extends EncodedHistory {
 /**
  * Merges history parts of one org into one. Of rows with the same key (table, created_at, run_id) the highest
  * revision stays, among equals the highest projection version, then the earlier source. Holds one group of rows
- * of each source and one compressed group ahead, what HistoryWriter holds, and the output: never a part of rows.
+ * and two compressed ranges of each source, what HistoryWriter holds, and the output: never a part of rows.
  *
  * Two revisions of one run may have different keys, because outputs grow and created_at may move back. Then the
  * older one stays beside the newer: harmless, because readers merge by revision whatever they read, and the state
@@ -52,11 +56,11 @@ export async function mergeHistory(
   const advance = async (cursor: Cursor, to: number) => {
     cursor.moveTo(to);
     if (cursor.isLive) cursor.shareTable(live);
-    else if (await cursor.load(options.signal)) cursor.shareTable(live);
+    else if (await cursor.load()) cursor.shareTable(live);
     else live = live.filter((other) => other !== cursor);
   };
-  const opened = sources.map((source) => new Cursor(orgId, source));
-  const loaded = await Promise.all(opened.map((cursor) => cursor.load(options.signal)));
+  const opened = sources.map((source) => new Cursor(orgId, source, options));
+  const loaded = await Promise.all(opened.map((cursor) => cursor.load()));
   live = opened.filter((_, s) => loaded[s]);
 
   while (live.length > 0) {
@@ -101,7 +105,12 @@ class Leaving {
 class Cursor {
   readonly #orgId: string;
   readonly #source: HistorySource;
-  #group = 0;
+  readonly #signal: AbortSignal | undefined;
+  readonly #ranges: readonly HistoryRange[];
+  /** The range that is being merged, its bytes, and how many of its groups have been taken. */
+  #range = -1;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #taken = 0;
   #ahead: Promise<Uint8Array> | null = null;
   #tableEnd = 0;
   history!: HistoryRows;
@@ -111,9 +120,14 @@ class Cursor {
   /** Of row `i`. The same object as that of another cursor that stands at the same table. */
   table: Dataset | null = null;
 
-  constructor(orgId: string, source: HistorySource) {
+  constructor(orgId: string, source: HistorySource, { rangeBytesMax, signal }: MergeOptions) {
     this.#orgId = orgId;
     this.#source = source;
+    this.#signal = signal;
+    this.#ranges = coalesce(source.groups, {
+      historyGapBytesMax: 0,
+      historyRangeBytesMax: rangeBytesMax ?? defaultLimits.historyMergeRangeBytesMax,
+    });
   }
 
   get isLive(): boolean {
@@ -121,21 +135,32 @@ class Cursor {
   }
 
   /** Goes to the start of the next group. False: there is none. */
-  async load(signal: AbortSignal | undefined): Promise<boolean> {
-    const { key, groups, read } = this.#source;
-    signal?.throwIfAborted();
-    const group = groups[this.#group++];
-    if (group === undefined) return false;
-    const bytes = await (this.#ahead ?? read(group));
-    const next = groups[this.#group];
-    this.#ahead = next === undefined ? null : read(next);
-    // Its failure is thrown when its turn comes, and must not count as unhandled until then.
-    this.#ahead?.catch(() => {});
-    this.history = decodeHistoryGroup(key, this.#orgId, bytes, group);
+  async load(): Promise<boolean> {
+    this.#signal?.throwIfAborted();
+    const done = this.#ranges[this.#range];
+    if (done === undefined || this.#taken === done.groups.length) {
+      if (!(await this.#nextRange())) return false;
+    }
+    const range = this.#ranges[this.#range]!;
+    const group = range.groups[this.#taken++]!;
+    const bytes = groupBytes(range, this.#bytes, group);
+    this.history = decodeHistoryGroup(this.#source.key, this.#orgId, bytes, group);
     this.created = this.history.rows.vector('created_at') as NumberVector;
     this.ids = this.history.rows.vector('run_id') as TextVector;
     this.#tableEnd = 0;
     this.moveTo(0);
+    return true;
+  }
+
+  async #nextRange(): Promise<boolean> {
+    const range = this.#ranges[++this.#range];
+    if (range === undefined) return false;
+    this.#bytes = await (this.#ahead ?? this.#source.read(range));
+    this.#taken = 0;
+    const next = this.#ranges[this.#range + 1];
+    this.#ahead = next === undefined ? null : this.#source.read(next);
+    // Its failure is thrown when its turn comes, and must not count as unhandled until then.
+    this.#ahead?.catch(() => {});
     return true;
   }
 

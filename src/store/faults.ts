@@ -232,9 +232,7 @@ export function faulty(store: ObjectStore, plan: FaultPlan): ObjectStore {
     put: (key, body, o = {}) => write(key, o.signal, () => store.put(key, body, { ...o, signal: undefined })),
     delete: (key, o) => write(key, o.signal, () => store.delete(key, { ...o, signal: undefined })),
     list: async (o) =>
-      spoilPage(
-        await read(o.prefix, o.signal, () => store.list({ ...o, limit: plan.pageLimit(o.limit) })),
-      ),
+      spoilPage(await read(o.prefix, o.signal, () => store.list({ ...o, limit: plan.pageLimit(o.limit) }))),
     close: () => store.close(),
   };
 }

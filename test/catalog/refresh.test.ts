@@ -489,7 +489,9 @@ describe('intents', () => {
     });
     let puts = 0;
     const { recorder } = openSession(dying, { clock: world.clock, random: seededRandom(3) });
-    await expect(recorder.create(ORG, { run_id: 'orphan' })).rejects.toThrow('killed');
+    await expect(recorder.create(ORG, { run_id: 'orphan' })).rejects.toMatchObject({
+      code: 'OUTCOME_UNKNOWN',
+    });
     const catalog = await world.read();
     expect(catalog.active().map(({ run_id }) => run_id)).toEqual(['orphan']);
     expect(catalog.stats).toMatchObject({ intentsAsked: 1, intentRounds: 1 });

@@ -78,7 +78,9 @@ async function perform(
       if (run.deleted_at !== null) world.laws.acknowledgeRemoval(orgId, runId);
       else if (!changed || run.indexed_revision === run.revision)
         world.laws.acknowledge(orgId, runId, run.revision);
-      return desk.process.say(`ACK ${call.kind === 'event' ? call.event.type : call.kind} ${runId}@${run.revision}`);
+      return desk.process.say(
+        `ACK ${call.kind === 'event' ? call.event.type : call.kind} ${runId}@${run.revision}`,
+      );
     } catch (error) {
       if (error instanceof LifecycleError) return desk.process.say(`REFUSED ${runId} ${error.code}`);
       world.met(desk.process.name, error);

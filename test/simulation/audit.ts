@@ -23,7 +23,8 @@ export async function audit(world: World): Promise<void> {
       witness.fail('progress', `the audit failed: ${(error as Error).stack}`);
     },
   );
-  if (!(await scheduler.run(() => done, scheduler.now + 3 * DAY))) witness.fail('progress', 'the audit hangs');
+  if (!(await scheduler.run(() => done, scheduler.now + 3 * DAY)))
+    witness.fail('progress', 'the audit hangs');
   else await work;
   laws.checkFold(seededRandom(world.setup.seed));
 }
@@ -31,8 +32,8 @@ export async function audit(world: World): Promise<void> {
 async function auditAll(world: World, desk: Desk): Promise<void> {
   const { laws, witness, orgs, setup } = world;
   for (const orgId of orgs) {
-    await sweepOrg(desk.compactor(), orgId, desk.recorder({ type: 'time_out' }), { ageMs: 0 }).catch((error) =>
-      world.met('auditor', error),
+    await sweepOrg(desk.compactor(), orgId, desk.recorder({ type: 'time_out' }), { ageMs: 0 }).catch(
+      (error) => world.met('auditor', error),
     );
     for (let i = 0; i < 3; i++) {
       const catalog = desk.catalog(orgId);
@@ -53,7 +54,10 @@ async function auditAll(world: World, desk: Desk): Promise<void> {
     laws.checkReplay(catalog, 'audit, a day later');
     const log = await desk.store.list({ prefix: logPrefix(orgId) });
     if (log.items.length > 0)
-      witness.fail('progress', `${orgId}: ${log.items.length} entries are left, such as ${log.items[0]?.key}`);
+      witness.fail(
+        'progress',
+        `${orgId}: ${log.items.length} entries are left, such as ${log.items[0]?.key}`,
+      );
   }
 }
 

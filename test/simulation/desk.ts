@@ -1,3 +1,4 @@
+import type { CompactorContext } from '../../compactor/context.ts';
 import { OrgCatalog } from '../../src/catalog/catalog.ts';
 import { type Limits, limits } from '../../src/core/limits.ts';
 import type { Random } from '../../src/core/random.ts';
@@ -12,7 +13,6 @@ import type { ObjectStore } from '../../src/store/object-store.ts';
 import { resilient } from '../../src/store/resilient.ts';
 import { calibrating, ServerClock } from '../../src/store/server-clock.ts';
 import { verified } from '../../src/store/verified.ts';
-import type { CompactorContext } from '../../compactor/context.ts';
 import { type Coverage, covered } from './coverage.ts';
 import type { Process, Role } from './process.ts';
 
@@ -107,7 +107,11 @@ export class Desk {
     const { server, hooks } = this.#options;
     const network = this.process.network(server, check);
     const { clock, random, role } = this.process;
-    const store = resilient(hooks.unverified ? network : verified(network), { clock, random, limits: this.limits });
+    const store = resilient(hooks.unverified ? network : verified(network), {
+      clock,
+      random,
+      limits: this.limits,
+    });
     return hooks.store?.(store, role, server) ?? store;
   }
 }

@@ -132,10 +132,12 @@ export class Laws {
         const overlay = new Overlay().applyAll(part);
         grouped.applyAll([...overlay.facts.values(), ...overlay.intents.values()]);
       }
-      if (contents(straight) !== contents(grouped)) this.#witness.fail('1', `${orgId}: order or repeats matter`);
+      if (contents(straight) !== contents(grouped))
+        this.#witness.fail('1', `${orgId}: order or repeats matter`);
       for (const [runId, fact] of straight.facts) {
         const highest = Math.max(...records.filter(isFactOf(runId)).map(revisionOf));
-        if (revisionOf(fact) !== highest) this.#witness.fail('1', `${orgId}/${runId}: not the highest revision`);
+        if (revisionOf(fact) !== highest)
+          this.#witness.fail('1', `${orgId}/${runId}: not the highest revision`);
       }
     }
   }
@@ -147,13 +149,12 @@ function revisionOf(record: LogRecord): number {
 
 function isFactOf(runId: string) {
   return (record: LogRecord) =>
-    record.kind === 'delete'
-      ? record.run_id === runId
-      : record.kind === 'put' && record.row.run_id === runId;
+    record.kind === 'delete' ? record.run_id === runId : record.kind === 'put' && record.row.run_id === runId;
 }
 
 function contents({ facts, intents }: Overlay): string {
-  const sorted = (map: ReadonlyMap<string, LogRecord>) => [...map.entries()].sort(([a], [b]) => (a < b ? -1 : 1));
+  const sorted = (map: ReadonlyMap<string, LogRecord>) =>
+    [...map.entries()].sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([sorted(facts), sorted(intents)]);
 }
 

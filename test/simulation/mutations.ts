@@ -1,11 +1,10 @@
 import { Overlay } from '../../src/catalog/fold.ts';
-import { encodeGarbage } from '../../src/manifest/garbage.ts';
-import { decodeGarbage } from '../../src/manifest/garbage.ts';
+import { crc32c } from '../../src/core/crc32c.ts';
+import { entryTime } from '../../src/log/tail.ts';
+import { decodeGarbage, encodeGarbage } from '../../src/manifest/garbage.ts';
 import { decodeManifest, encodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
 import { type LogRecord, runIdOf } from '../../src/runs/record.ts';
 import type { RecordSink } from '../../src/runs/recorder.ts';
-import { crc32c } from '../../src/core/crc32c.ts';
-import { entryTime } from '../../src/log/tail.ts';
 import { garbageKey, garbagePrefix, nameOfKey, orgOfKey } from '../../src/store/keys.ts';
 import { ABSENT, type ObjectStore, type PutOutcome } from '../../src/store/object-store.ts';
 import type { Hooks } from './desk.ts';
@@ -134,7 +133,10 @@ export const MUTATIONS: readonly Mutation[] = [
   },
 ];
 
-function sinkOf(sink: RecordSink, change: (records: readonly LogRecord[]) => readonly LogRecord[]): RecordSink {
+function sinkOf(
+  sink: RecordSink,
+  change: (records: readonly LogRecord[]) => readonly LogRecord[],
+): RecordSink {
   return {
     append: async (orgId, records, signal) => {
       const kept = change(records);
@@ -193,7 +195,8 @@ function tidying(store: ObjectStore): ObjectStore {
       const put = await store.put(key, body, options);
       const mine = written.get(orgId) ?? new Map<string, string>();
       written.set(orgId, mine);
-      if (put.outcome === 'written' && /\/(snapshots|garbage)\//.test(key)) mine.set(key, put.meta.generation);
+      if (put.outcome === 'written' && /\/(snapshots|garbage)\//.test(key))
+        mine.set(key, put.meta.generation);
       if (!key.endsWith('/manifest.json')) return put;
       written.delete(orgId);
       if (put.outcome !== 'unknown') return put;
@@ -232,7 +235,10 @@ function showing(
 }
 
 function forgettingTombstones(store: ObjectStore): ObjectStore {
-  return showing(store, async (manifest, createdAt) => ({ manifest: { ...manifest, tombstones: [] }, createdAt }));
+  return showing(store, async (manifest, createdAt) => ({
+    manifest: { ...manifest, tombstones: [] },
+    createdAt,
+  }));
 }
 
 /** Counts each list's grace from the creation of what is in it. */

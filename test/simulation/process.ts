@@ -124,14 +124,16 @@ export class Process {
     const { crash, pause } = this.#host.chaos(this.role);
     // The instant after a write is where a protocol breaks, if it does.
     const dice = uniform(random) / (what.startsWith('put') ? 4 : 1);
-    if (dice < crash) return this.crash();
-    if (dice < crash + pause) {
+    if (dice < crash) {
+      this.crash();
+    } else if (dice < crash + pause) {
       const [least, most] = PAUSES[random.u32() % PAUSES.length]!;
       this.pause((least + (most - least) * uniform(random)) * 1000);
-      return this.#deliver(what, act);
+      this.#deliver(what, act);
+    } else {
+      this.say(what);
+      act();
     }
-    this.say(what);
-    act();
   }
 
   #sleep(ms: number, signal?: AbortSignal): Promise<void> {

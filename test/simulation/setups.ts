@@ -41,7 +41,7 @@ export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
     },
     limits: { inlineHeadBytesMax: pick(random, [0, 256 * 1024]) },
     rot: uniform(random) < 0.1,
-    removals: pick(random, [0, 0, Number(process.env["REM"] ?? 0.1)]),
+    removals: pick(random, [0, 0, 0.1]),
     hooks: {},
     ...changes,
   };

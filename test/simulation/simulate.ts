@@ -166,7 +166,8 @@ export class World implements Host {
     }
     this.errors.set(error.code, (this.errors.get(error.code) ?? 0) + 1);
     const { rot, hooks } = this.setup;
-    if (error.code === 'CORRUPT' && !rot && !hooks.unverified) this.witness.fail('8', `${who}: ${error.message}`);
+    if (error.code === 'CORRUPT' && !rot && !hooks.unverified)
+      this.witness.fail('8', `${who}: ${error.message}`);
     if (error.code === 'UNSUPPORTED_FORMAT') this.witness.fail('8', `${who}: ${error.message}`);
   }
 

@@ -12,8 +12,8 @@ export class Trace {
     const line = `${(time / 1000).toFixed(3)}s ${what}`;
     this.#hash = crc32c(Buffer.from(`${this.#hash} ${actor} ${line}`));
     this.#lines++;
-    let lines = this.#last.get(actor);
-    if (lines === undefined) this.#last.set(actor, (lines = []));
+    const lines = this.#last.get(actor) ?? [];
+    this.#last.set(actor, lines);
     lines.push(line);
     if (lines.length > KEPT) lines.shift();
   }

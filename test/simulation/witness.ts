@@ -1,11 +1,11 @@
-import { readPart } from '../../src/snapshot/parts.ts';
 import { decodeEntry } from '../../src/log/entry.ts';
 import { decodeGarbage } from '../../src/manifest/garbage.ts';
 import { decodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
 import { StateHash } from '../../src/manifest/state-hash.ts';
-import { project, type Projection } from '../../src/runs/projection.ts';
+import { type Projection, project } from '../../src/runs/projection.ts';
 import { type LogRecord, revisionOf, runIdOf } from '../../src/runs/record.ts';
 import { decodeRun, isTerminal, type Run } from '../../src/runs/run.ts';
+import { readPart } from '../../src/snapshot/parts.ts';
 import { garbageKey, nameOfKey, orgOfKey, parseRunKey } from '../../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../../src/store/object-store.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -154,7 +154,8 @@ export class Witness {
     const algebra = old
       .plus(StateHash.parse(manifest.fold.added_hash))
       .minus(StateHash.parse(manifest.fold.removed_hash));
-    if (algebra.hex() !== manifest.state_hash) this.fail('5', `${orgId}: the state hash of version ${version}`);
+    if (algebra.hex() !== manifest.state_hash)
+      this.fail('5', `${orgId}: the state hash of version ${version}`);
 
     const actual = StateHash.empty();
     const revisions = new Map<string, number>();
@@ -170,7 +171,8 @@ export class Witness {
         revisions.set(runId, Math.max(revision, revisions.get(runId) ?? 0));
       }
     }
-    if (actual.hex() !== manifest.state_hash) this.fail('5', `${orgId}: rows of version ${version} do not fit its hash`);
+    if (actual.hex() !== manifest.state_hash)
+      this.fail('5', `${orgId}: rows of version ${version} do not fit its hash`);
     const buried = new Set(manifest.tombstones.map(({ run_id }) => run_id));
     for (const [runId, revision] of before?.revisions ?? []) {
       const now = revisions.get(runId);
@@ -200,16 +202,17 @@ export class Witness {
     const name = nameOfKey(key);
     const { manifest, revisions } = this.committed.get(orgId) ?? { manifest: null, revisions: new Map() };
     if (key.endsWith('/manifest.json')) this.fail('6', `${key} was deleted`);
-    if (manifest?.parts.some((part) => part.name === name)) this.fail('6', `${key} is in use and was deleted`);
+    if (manifest?.parts.some((part) => part.name === name))
+      this.fail('6', `${key} is in use and was deleted`);
     if (manifest?.quarantine.some((quarantined) => quarantined.key === key))
       this.fail('6', `${key} is in quarantine and was deleted`);
     if (!key.includes('/log/') && !key.includes('/snapshots/')) return;
 
     const givenUpAt = this.#givenUpAt.get(key);
-    if (givenUpAt === undefined) return this.fail('6', `${key} was deleted; no committed version gave it up`);
+    if (givenUpAt === undefined) this.fail('6', `${key} was deleted; no committed version gave it up`);
     for (const round of this.rounds) {
       const runsFor = this.#scheduler.now - round.beganAt;
-      if (round.orgId === orgId && round.beganAt < givenUpAt && runsFor <= this.entryGraceMs / 2)
+      if (round.orgId === orgId && round.beganAt < (givenUpAt ?? 0) && runsFor <= this.entryGraceMs / 2)
         this.fail('6', `${key} was deleted under a round that began ${Math.round(runsFor)} ms ago`);
     }
     const buried = new Set(manifest?.tombstones.map(({ run_id }) => run_id));
@@ -217,7 +220,10 @@ export class Witness {
       const runId = runIdOf(record);
       if (record.kind === 'delete' || buried.has(runId)) continue;
       const canonical = this.canonical.get(orgId)?.get(runId);
-      if (record.kind === 'intent' && (canonical === undefined || canonical.run.revision < record.row.revision))
+      if (
+        record.kind === 'intent' &&
+        (canonical === undefined || canonical.run.revision < record.row.revision)
+      )
         continue;
       if ((revisions.get(runId) ?? 0) < revisionOf(record))
         this.fail('6', `${key} was deleted with ${runId}@${revisionOf(record)}, which no version has folded`);
@@ -242,7 +248,9 @@ export function passThrough(store: ObjectStore): ObjectStore {
 }
 
 export function mapOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  let value = map.get(key);
-  if (value === undefined) map.set(key, (value = make()));
-  return value;
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
 }

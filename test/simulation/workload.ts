@@ -59,7 +59,12 @@ export function workerJob(random: Random, orgId: string, runId: string): Job {
 /** A run that only lineage events tell of, in any order and more than once. */
 export function observedJob(random: Random, orgId: string, runId: string, nowMs: number): Job {
   const at = EPOCH + Math.floor(nowMs);
-  const phases = ['start', 'running', 'other', pick(random, ['success', 'failure', 'abort'] as const)] as const;
+  const phases = [
+    'start',
+    'running',
+    'other',
+    pick(random, ['success', 'failure', 'abort'] as const),
+  ] as const;
   const calls: Call[] = phases
     .filter(() => chance(random, 0.8))
     .flatMap((phase, i): Call[] => {

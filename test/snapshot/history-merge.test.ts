@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CorruptError, InputError } from '../../src/core/errors.ts';
+import { defaultLimits } from '../../src/core/limits.ts';
 import { StateHash } from '../../src/manifest/state-hash.ts';
 import type { Projection } from '../../src/runs/projection.ts';
 import { isTerminal } from '../../src/runs/run.ts';
-import { mergeHistory } from '../../src/snapshot/history-merge.ts';
+import { type HistorySource, mergeHistory } from '../../src/snapshot/history-merge.ts';
+import { coalesce } from '../../src/snapshot/history-select.ts';
 import {
   compareEntries,
   type Entry,
@@ -89,48 +91,59 @@ describe('mergeHistory', () => {
     );
   });
 
-  it('reads each group once, in order, one ahead of what it merges', async () => {
-    const rows = realistic(40);
-    const part = await seal(rows, 5);
-    const open: number[] = [];
-    let most = 0;
-    const source = sourceOf(part);
-    const reads: number[] = [];
-    await mergeHistory(ORG, [
-      {
-        ...source,
-        read: async (group) => {
-          reads.push(part.groups.indexOf(group));
-          open.push(1);
-          most = Math.max(most, open.length);
-          const bytes = await source.read(group);
-          open.pop();
+  it('reads each range once, in order, and only one ahead of what it merges', async () => {
+    const part = await seal(realistic(40), 5);
+    const [first] = part.groups;
+    for (const rangeBytesMax of [1, 3 * first!.size, undefined]) {
+      const reads: { offset: number; size: number }[] = [];
+      let inFlight = 0;
+      const source: HistorySource = {
+        ...sourceOf(part),
+        read: async (range) => {
+          reads.push(range);
+          expect(++inFlight).toBe(1);
+          const bytes = await sourceOf(part).read(range);
+          inFlight--;
           return bytes;
         },
-      },
-    ]);
-    expect(reads).toEqual(part.groups.map((_, g) => g));
-    expect(most).toBe(1);
+      };
+      await mergeHistory(ORG, [source], { rangeBytesMax });
+      const end = reads.reduce(
+        (at, { offset, size }) => (offset === at ? at + size : Number.NaN),
+        first!.offset,
+      );
+      expect(end).toBe(part.groups.at(-1)!.offset + part.groups.at(-1)!.size);
+      expect(reads.length).toBe(
+        coalesce(part.groups, {
+          historyGapBytesMax: 0,
+          historyRangeBytesMax: rangeBytesMax ?? defaultLimits.historyMergeRangeBytesMax,
+        }).length,
+      );
+    }
   });
 
   it('fails with the error of a read, of a broken group, and of its signal; nothing is left unhandled', async () => {
     const part = await seal(realistic(40), 5);
     const source = sourceOf(part);
-    const late = {
+    const bad = part.groups[3]!.offset;
+    const options = { rangeBytesMax: 1 };
+    const late: HistorySource = {
       ...source,
-      read: (group: (typeof part.groups)[0]) =>
-        group === part.groups[3] ? Promise.reject(new InputError('no such range')) : source.read(group),
+      read: (range) =>
+        range.offset === bad ? Promise.reject(new InputError('no such range')) : source.read(range),
     };
-    await expect(mergeHistory(ORG, [source, late])).rejects.toThrow('no such range');
-    const broken = {
+    await expect(mergeHistory(ORG, [source, late], options)).rejects.toThrow('no such range');
+    const broken: HistorySource = {
       ...source,
-      read: async (group: (typeof part.groups)[0]) => {
-        const bytes = await source.read(group);
-        if (group === part.groups[3]) bytes[100]! ^= 1;
+      read: async (range) => {
+        const bytes = await source.read(range);
+        if (range.offset === bad) bytes[100]! ^= 1;
         return bytes;
       },
     };
-    await expect(mergeHistory(ORG, [broken, late])).rejects.toThrow(CorruptError);
+    await expect(mergeHistory(ORG, [broken, late], options)).rejects.toThrow(CorruptError);
+    const short: HistorySource = { ...source, read: async (range) => (await source.read(range)).subarray(1) };
+    await expect(mergeHistory(ORG, [short])).rejects.toThrow(CorruptError);
     await expect(mergeHistory(ORG, [source], { signal: AbortSignal.abort() })).rejects.toThrow('abort');
     expect(await mergeHistory(ORG, [])).toMatchObject({ rows: 0, runs: 0, groups: [] });
   });

@@ -46,7 +46,10 @@ function compareBytes(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-export function groupBytesOf({ bytes }: EncodedHistory, { offset, size }: HistoryGroup): Uint8Array {
+export function groupBytesOf(
+  { bytes }: EncodedHistory,
+  { offset, size }: { offset: number; size: number },
+): Uint8Array {
   return bytes.slice(offset, offset + size);
 }
 
