@@ -1,57 +1,131 @@
-import { cpus } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
+import { startProgress } from '../src/cli/progress.ts';
 import { errorMessage } from '../src/core/errors.ts';
-import type { Scenario } from './support/report.ts';
+import { LATENCY_PROFILES, type LatencyProfile, parseLatencyProfile } from '../src/store/latency.ts';
+import type { Report, Scenario } from './support/report.ts';
+
+interface Entry {
+  /** Null: a part of another scenario, run as a process of its own. */
+  about: string | null;
+  load(): Promise<{ run: Scenario }>;
+}
 
 /** Every benchmark: a new one is a line here and a module that exports `run`. */
-const SCENARIOS: Record<string, { about: string; load(): Promise<{ run: Scenario }> }> = {
+const SCENARIOS: Record<string, Entry> = {
   codec: {
     about: 'Parquet codecs: encode, decode and merge of a part, and its size',
     load: () => import('./codec.ts'),
   },
+  scale: {
+    about: 'What grows with an org and a bucket, beside the figures to reach',
+    load: () => import('./scale.ts'),
+  },
+  'cold-refresh': {
+    about: 'One cold refresh against what one would use instead',
+    load: () => import('./cold-refresh.ts'),
+  },
+  compare: {
+    about: 'Two kept results of one scenario: compare OLD.json NEW.json',
+    load: () => import('./compare.ts'),
+  },
+  'scale:build': { about: null, load: () => import('./scale/build.ts') },
+  'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
 };
 
-const HELP = `Usage: npm run bench -- <scenario> [--json] [--quick]
+const HELP = `Usage: npm run bench -- <scenario> [options]
 
 Scenarios:
 ${Object.entries(SCENARIOS)
-  .map(([name, { about }]) => `  ${name.padEnd(12)} ${about}`)
+  .flatMap(([name, { about }]) => (about === null ? [] : `  ${name.padEnd(13)} ${about}`))
   .join('\n')}
 
-  --json     the report as JSON on stdout, for keeping
-  --quick    smaller and fewer: to see that it works, not to quote
+  --json            the report as JSON on stdout, for keeping
+  --quick           smaller and fewer: to see that it works, not to quote
+  --full            also what takes half an hour
+  --profile         CPU profiles into bench/out/, and their top functions
+  --latency NAME    none, lan, gcs (default), or a JSON file of measured percentiles
+  --seed N          default 1
 `;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { json: { type: 'boolean' }, quick: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      json: { type: 'boolean' },
+      quick: { type: 'boolean' },
+      full: { type: 'boolean' },
+      profile: { type: 'boolean' },
+      latency: { type: 'string', default: 'gcs' },
+      seed: { type: 'string', default: '1' },
+      options: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
-  const [name] = positionals;
+  const [name, ...args] = positionals;
   const scenario = name === undefined ? undefined : SCENARIOS[name];
   if (values.help === true || scenario === undefined) {
     const asked = values.help === true || name === undefined;
     (asked ? process.stdout : process.stderr).write(asked ? HELP : `No scenario "${name}".\n\n${HELP}`);
     return asked ? 0 : 2;
   }
+  const latency = latencyProfile(values.latency);
+  const seed = Number(values.seed);
+  if (!Number.isInteger(seed)) throw new Error(`--seed ${values.seed} is no whole number.`);
   const { run } = await scenario.load();
-  const report = await run({ quick: values.quick ?? false });
-  const machine = `${process.platform}, ${cpus().length} cores, Node ${process.versions.node}`;
-  if (values.json === true) {
-    process.stdout.write(`${JSON.stringify({ scenario: name, machine, data: report.data }, null, 2)}\n`);
-    return 0;
-  }
-  const table = new Table({
-    head: report.head,
-    colAligns: report.head.map((_, i) => (i === 0 ? 'left' : 'right')),
-    style: { head: [], border: [] },
-  });
-  table.push(...report.rows);
+  let label = '';
+  const progress = startProgress(name!, (value) => `${value} ${label}`);
+  const report = await run({
+    quick: values.quick ?? false,
+    full: values.full ?? false,
+    profile: values.profile ?? false,
+    latency,
+    seed,
+    args,
+    child: values.options === undefined ? null : JSON.parse(values.options),
+    onProgress(done, total, what) {
+      label = what;
+      progress.update(done, total);
+    },
+  }).finally(() => progress.stop());
   process.stdout.write(
-    `${report.title} (${machine})\n${table}\n${report.notes.map((note) => `${note}\n`).join('')}`,
+    values.json === true
+      ? `${JSON.stringify({ scenario: name, ...circumstances(latency, seed), data: report.data }, null, 2)}\n`
+      : show(report),
   );
   return 0;
+}
+
+function latencyProfile(name: string): LatencyProfile {
+  if (Object.hasOwn(LATENCY_PROFILES, name)) return LATENCY_PROFILES[name as keyof typeof LATENCY_PROFILES];
+  return parseLatencyProfile(name, JSON.parse(readFileSync(name, 'utf8')));
+}
+
+/** What anybody needs to know who looks at figures later. */
+function circumstances(latency: LatencyProfile, seed: number) {
+  return {
+    measured_at: new Date().toISOString(),
+    machine: machine(),
+    latency: latency.name,
+    seed,
+  };
+}
+
+function machine(): string {
+  const gib = (totalmem() / 2 ** 30).toFixed(0);
+  return `${process.platform} ${process.arch}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), ${gib} GiB, Node ${process.versions.node}`;
+}
+
+function show({ title, head, rows, notes }: Report): string {
+  const table = new Table({
+    head,
+    colAligns: head.map((_, i) => (i === 0 ? 'left' : 'right')),
+    style: { head: [], border: [] },
+  });
+  table.push(...rows);
+  return `${title} (${machine()})\n${table}\n${notes.map((note) => `${note}\n`).join('')}`;
 }
 
 main().then(

@@ -63,9 +63,14 @@ export async function inspectGarbage(
 ): Promise<GarbageObject[]> {
   const objects: GarbageObject[] = [];
   for (const waiting of found.garbage) {
-    const list = await garbageList(context.store, found.orgId, waiting, signal);
-    if (list === null) continue;
     const due_at = dueAt(context, found, waiting);
+    const list = await garbageList(context.store, found.orgId, waiting, signal).catch(reasonIfCorrupt);
+    if (typeof list === 'string') {
+      const reason = `kept until \`runfold repair\`: ${list}`;
+      objects.push({ key: waiting.meta.key, kind: waiting.kind, due_at, due: false, reason });
+      continue;
+    }
+    if (list === null) continue;
     const reason =
       waiting.kind === 'entries'
         ? `folded by version ${list.version}`
@@ -82,6 +87,11 @@ export async function inspectGarbage(
     }
   }
   return objects;
+}
+
+function reasonIfCorrupt(error: unknown): string {
+  if (error instanceof CorruptError) return error.message;
+  throw error;
 }
 
 /** Superseded snapshots stay readable for as long as the policy wants to travel back. */
@@ -108,17 +118,17 @@ async function collectList(
   const answers = await mapParallel(
     list.objects,
     limits.parallelMax,
-    ({ key, generation }, stop) => remove(context, key, generation, stop),
+    ({ key, generation }, stop) => removeObject(context, key, generation, stop),
     signal,
   );
   collected.objects += answers.filter(({ outcome }) => outcome === 'deleted').length;
   if (answers.some(({ outcome }) => outcome === 'unknown')) return false;
-  const { outcome } = await remove(context, waiting.meta.key, waiting.meta.generation, signal);
+  const { outcome } = await removeObject(context, waiting.meta.key, waiting.meta.generation, signal);
   return outcome !== 'unknown';
 }
 
 /** An object too damaged to tell its generation is overwritten first: it is garbage, and what is there is lost anyway. */
-async function remove(
+export async function removeObject(
   { store }: CompactorContext,
   key: string,
   generation: string,

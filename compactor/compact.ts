@@ -5,7 +5,7 @@ import { manifestKey } from '../src/store/keys.ts';
 import { type Collected, collect } from './collect.ts';
 import type { CompactorContext } from './context.ts';
 import { type Found, find, type Plan, plan } from './plan.ts';
-import { prepare } from './prepare.ts';
+import { prepare, stillQuarantined } from './prepare.ts';
 import { horizonAt, isPastPart, retired } from './retention.ts';
 import { removeStubs } from './stubs.ts';
 
@@ -89,10 +89,12 @@ export async function compactOrg(
 const NO_WORK = { consumed: [], records: 0, quarantined: [] };
 
 /** Whether a new version would say anything new. */
-function hasWork(context: CompactorContext, { current, listedAt }: Found, work: Plan): boolean {
+function hasWork(context: CompactorContext, found: Found, work: Plan): boolean {
+  const { current, listedAt } = found;
   const { manifest } = current;
   if (work.consumed.length > 0 || work.quarantined.length > 0 || !sameIntents(work, manifest)) return true;
   if (manifest === null) return false;
+  if (stillQuarantined(found).length < manifest.quarantine.length) return true;
   const horizon = horizonAt(manifest, manifest.policy, listedAt);
   if (manifest.parts.some((part) => isPastPart(part, horizon)) || retired(work.base, horizon).length > 0)
     return true;

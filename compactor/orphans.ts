@@ -4,6 +4,7 @@ import type { Manifest } from '../src/manifest/manifest.ts';
 import { readManifestCopy } from '../src/manifest/manifest-store.ts';
 import { garbagePrefix, manifestCopyKey, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { removeObject } from './collect.ts';
 import { compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
 import { find, garbageList } from './plan.ts';
@@ -53,7 +54,7 @@ export async function sweepOrphans(
     orphans.filter(({ meta }) => !stillNamed.has(meta.key)),
     limits.parallelMax,
     async ({ meta }, stop) => {
-      const answer = await store.delete(meta.key, { ifGeneration: meta.generation, signal: stop });
+      const answer = await removeObject(context, meta.key, meta.generation, stop);
       if (answer.outcome === 'deleted') result.deleted++;
     },
     signal,

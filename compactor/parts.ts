@@ -8,8 +8,9 @@ import { partStatistics } from '../src/snapshot/codec.ts';
 import { decodeGroups, encodeGroups } from '../src/snapshot/history-index.ts';
 import { mergeHistory } from '../src/snapshot/history-merge.ts';
 import { sealHistory } from '../src/snapshot/history-seal.ts';
+import type { HistoryRange } from '../src/snapshot/history-select.ts';
 import type { EncodedHistory } from '../src/snapshot/history-write.ts';
-import { readRange } from '../src/snapshot/parts.ts';
+import { readGroups } from '../src/snapshot/parts.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
 import { partKey } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
@@ -77,7 +78,7 @@ async function splitHead(
   const gone = retired(rows, horizon);
   for (const i of gone) next.removed.add(rows.runId(i), rows.revision(i));
   const standing = gone.length === 0 ? rows : without(rows, gone);
-  const { keep, seal } = sealing(standing, context.limits);
+  const { keep, seal } = sealing(standing, input.listedAt, context.limits);
   const old = input.current.find(({ level }) => level === 0);
   if (!input.headChanged && gone.length === 0 && seal.length === 0 && old !== undefined)
     return { head: old, sealed: null };
@@ -86,7 +87,9 @@ async function splitHead(
     writeHead(context, input, hot),
     seal.length === 0
       ? null
-      : sealHistory(pick(orgId, standing, seal)).then((encoded) => writeHistory(context, input, 1, encoded)),
+      : sealHistory(pick(orgId, standing, seal), { groupRows: context.limits.historyGroupRows }).then(
+          (encoded) => writeHistory(context, input, 1, encoded),
+        ),
   ]);
   next.rowsWritten += hot.length + (sealed?.runs ?? 0);
   if (old !== undefined) next.dropped.push(old);
@@ -134,7 +137,7 @@ async function rewrite(
     return {
       key,
       groups: decodeGroups(key, part.groups ?? ''),
-      read: (group: { offset: number; size: number }) => readRange(context.store, orgId, part, group),
+      read: (range: HistoryRange) => readGroups(context.store, orgId, part, range),
     };
   });
   const merged = await mergeHistory(orgId, sources, {

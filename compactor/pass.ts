@@ -1,11 +1,24 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
+import type { Recorder } from '../src/runs/recorder.ts';
 import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
+import { type OrphanSweep, sweepOrphans } from './orphans.ts';
+import { type Swept, sweepOrg } from './sweep.ts';
 
-export type PassResult = Compacted | { org_id: string; outcome: 'failed'; code: string; message: string };
+/** Why one org, or one chore of it, failed. */
+export interface Failure {
+  outcome: 'failed';
+  code: string;
+  message: string;
+}
+
+/** Of one org. What was not asked for is not there. */
+export type PassResult =
+  | (Compacted & { swept?: Swept | Failure; orphans?: OrphanSweep | Failure })
+  | ({ org_id: string } & Failure);
 
 export interface PassOptions {
   /** Which orgs: these, those with a dirty marker (the default), or every org there is. */
@@ -14,6 +27,12 @@ export interface PassOptions {
   shard?: { index: number; count: number } | undefined;
   /** Orgs at a time. */
   parallel?: number | undefined;
+  /** Sweep each org with it before the fold: see sweepOrg. */
+  sweep?: Recorder | undefined;
+  /** Sweep each org's orphans after the fold: see sweepOrphans. */
+  orphans?: boolean | undefined;
+  /** Once aborted no further org is begun; those that are being compacted are finished. */
+  drain?: AbortSignal | undefined;
   onStart?: ((orgs: number) => void) | undefined;
   onOrg?: ((result: PassResult) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -33,11 +52,12 @@ export async function compactPass(
   const { index, count } = options.shard ?? { index: 0, count: 1 };
   const orgs = all.filter((orgId) => shardOf(orgId) % count === index);
   options.onStart?.(orgs.length);
-  return mapParallel(
+  const results = await mapParallel(
     orgs,
     options.parallel ?? 4,
     async (orgId, stop) => {
-      const result = await compactSafely(context, orgId, stop);
+      if (options.drain?.aborted) return null;
+      const result = await keepUp(context, orgId, options, stop);
       const marker = markers.byOrg.get(orgId);
       if (marker !== undefined && result.outcome !== 'failed' && result.settled) {
         await removeMarker(context, marker, markers.listedAt);
@@ -47,20 +67,39 @@ export async function compactPass(
     },
     signal,
   );
+  return results.filter((result) => result !== null);
 }
 
-async function compactSafely(
+/** The sweep comes first, so that the fold takes in what it finds. A chore that fails holds up no other. */
+async function keepUp(
   context: CompactorContext,
   orgId: string,
+  { sweep, orphans }: PassOptions,
   signal: AbortSignal,
 ): Promise<PassResult> {
+  const swept = sweep && (await safely(signal, () => sweepOrg(context, orgId, sweep, { signal })));
+  const compacted = await safely(signal, () => compactOrg(context, orgId, { signal }));
+  if (isFailure(compacted)) return { org_id: orgId, ...compacted };
+  const left = orphans && (await safely(signal, () => sweepOrphans(context, orgId, { signal })));
+  return { ...compacted, ...(swept && { swept }), ...(left && { orphans: left }) };
+}
+
+/** A failure as a value, but for one that the caller wanted. */
+export async function safely<T>(
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T | Failure> {
   try {
-    return await compactOrg(context, orgId, { signal });
+    return await work();
   } catch (error) {
-    if (signal.aborted) throw error;
+    if (signal?.aborted) throw error;
     const code = isRunfoldError(error) ? error.code : 'INTERNAL';
-    return { org_id: orgId, outcome: 'failed', code, message: errorMessage(error) };
+    return { outcome: 'failed', code, message: errorMessage(error) };
   }
+}
+
+export function isFailure<T extends object>(result: T | Failure): result is Failure {
+  return 'outcome' in result && result.outcome === 'failed';
 }
 
 /**

@@ -30,6 +30,8 @@ export interface Found {
   listedAt: number;
   /** Entries that the current version has not folded, without those in quarantine. */
   unfolded: readonly ObjectMeta[];
+  /** Entries in quarantine that are still there: those that `repair` released go after their grace. */
+  quarantined: readonly string[];
   garbage: readonly WaitingGarbage[];
 }
 
@@ -53,9 +55,10 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
     signal,
   );
   const passedOver = new Set(current.manifest?.quarantine.map(({ key }) => key));
+  const quarantined = log.items.map(({ key }) => key).filter((key) => passedOver.has(key));
   for (const { list } of garbage) for (const { key } of list?.objects ?? []) passedOver.add(key);
   const unfolded = log.items.filter(({ key }) => !passedOver.has(key));
-  return { orgId, current, listedAt: log.listedAt, unfolded, garbage };
+  return { orgId, current, listedAt: log.listedAt, unfolded, quarantined, garbage };
 }
 
 async function listAll(

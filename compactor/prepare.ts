@@ -9,6 +9,7 @@ import {
   type Manifest,
   type Part,
   type Policy,
+  type Quarantined,
   type Tombstone,
 } from '../src/manifest/manifest.ts';
 import { copyManifest } from '../src/manifest/manifest-store.ts';
@@ -112,7 +113,7 @@ export async function prepare(
     horizon,
     intents: work.intents,
     tombstones: tombstones.filter((tombstone) => isNeeded(context, tombstone, next.parts, listedAt)),
-    quarantine: change.rebuild ? [] : [...(manifest?.quarantine ?? []), ...work.quarantined],
+    quarantine: change.rebuild ? [...work.quarantined] : [...stillQuarantined(found), ...work.quarantined],
     garbage: [...stillWaiting(found), ...lists.map(({ ref }) => ref)],
   };
 }
@@ -166,8 +167,14 @@ async function copyOf(
   manifest: Manifest | null,
 ): Promise<GarbageList['objects']> {
   if (manifest === null) return [];
-  const generation = await copyManifest(store, manifest);
+  // A copy that somebody wrote before and that has rotted since must not stop the org: `repair` deals with it.
+  const generation = await copyManifest(store, manifest).catch(nullIfCorrupt);
   return generation === null ? [] : [{ key: manifestCopyKey(manifest.org_id, manifest.version), generation }];
+}
+
+function nullIfCorrupt(error: unknown): null {
+  if (error instanceof CorruptError) return null;
+  throw error;
 }
 
 function objectOfPart(orgId: string, { name, generation }: Part): GarbageList['objects'] {
@@ -189,6 +196,15 @@ async function putList(
   throw new OutcomeUnknownError(`The store did not confirm ${key}.`, {
     cause: put.outcome === 'unknown' ? put.cause : undefined,
   });
+}
+
+/**
+ * Without entries that are gone: `repair` released them, and their grace is over. One that is not in a listing from
+ * before its quarantine may just be new.
+ */
+export function stillQuarantined({ current, quarantined, listedAt }: Found): Quarantined[] {
+  const quarantine = current.manifest?.quarantine ?? [];
+  return quarantine.filter(({ key, since }) => quarantined.includes(key) || since >= listedAt);
 }
 
 /**

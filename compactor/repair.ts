@@ -1,19 +1,25 @@
 import { keptVersions } from '../src/catalog/versions.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, errorMessage, OutcomeUnknownError, RunfoldError } from '../src/core/errors.ts';
 import { listLog, readEntries } from '../src/log/tail.ts';
-import type { Manifest } from '../src/manifest/manifest.ts';
+import type { Manifest, Quarantined } from '../src/manifest/manifest.ts';
 import {
   type CurrentManifest,
   commitManifest,
   readManifest,
   readManifestCopy,
 } from '../src/manifest/manifest-store.ts';
+import { StateHash } from '../src/manifest/state-hash.ts';
 import { project } from '../src/runs/projection.ts';
+import { type LogRecord, recordOf } from '../src/runs/record.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
-import { manifestKey } from '../src/store/keys.ts';
+import { garbagePrefix, logPrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
+import type { ObjectMeta } from '../src/store/object-store.ts';
+import { removeObject } from './collect.ts';
 import type { CompactorContext } from './context.ts';
-import { type Found, find, planOn } from './plan.ts';
+import { type Found, find, type Plan, planOn } from './plan.ts';
 import { prepare } from './prepare.ts';
+import { unreadableObjects } from './verify.ts';
 
 export interface Repaired {
   org_id: string;
@@ -22,6 +28,8 @@ export interface Repaired {
   runs: number;
   /** Corrupt entries that are garbage now: the canonical runs have made good what they said. */
   released: string[];
+  /** Parts, garbage lists and manifest copies that are corrupt: deleted once no version needs them. */
+  discarded: string[];
   /** Canonical runs that cannot be read. They are missing from the catalog until somebody restores them. */
   unreadable: { key: string; reason: string }[];
 }
@@ -44,21 +52,25 @@ export async function repairOrg(
 ): Promise<Repaired> {
   const { signal } = options;
   for (let round = 0; round < context.limits.contentionRoundsMax; round++) {
-    const found = await findWhatIsLeft(context, orgId, signal);
+    const bad = await corruptObjects(context, orgId, signal);
+    const found = without(bad, await findWhatIsLeft(context, orgId, signal));
     const { items } = await listLog(context.store, orgId, { signal });
     const quarantined = new Set(found.current.manifest?.quarantine.map(({ key }) => key));
-    const { rows, unreadable } = await scan(context, orgId, options);
+    const { rows, stubs, unreadable } = await scan(context, orgId, options);
     const { entries } = await readEntries(context.store, orgId, found.unfolded, {
       parallel: context.limits.parallelMax,
       signal,
     });
     const work = await planOn(context, found, rows, entries, signal);
+    // Where the manifest was lost, so were its tombstones: late records must not bring a deleted run back.
+    for (const stub of stubs) work.overlay.apply(stub);
     const corrupt = new Set([...quarantined, ...work.quarantined.map(({ key }) => key)]);
     const released = items.filter(({ key }) => corrupt.has(key));
     const repaired = {
       org_id: orgId,
       runs: rows.length,
       released: released.map(({ key }) => key),
+      discarded: bad.map(({ key }) => key),
       unreadable,
     };
     const version = (found.current.manifest?.version ?? 0) + 1;
@@ -66,11 +78,20 @@ export async function repairOrg(
     const next = await prepare(
       context,
       found,
-      { ...work, consumed: [...work.consumed, ...released], quarantined: [] },
+      { ...work, consumed: [...work.consumed, ...released], quarantined: reasonsOf(released, found, work) },
       { rebuild: true },
     );
     const commit = await commitManifest(context.store, next, found.current.generation);
-    if (commit.outcome === 'committed') return { ...repaired, version };
+    if (commit.outcome === 'committed') {
+      // No grace: who still looks for one of these finds nothing instead of nothing that makes sense.
+      await mapParallel(
+        bad,
+        context.limits.parallelMax,
+        ({ key, generation }, stop) => removeObject(context, key, generation, stop),
+        signal,
+      );
+      return { ...repaired, version };
+    }
     if (commit.outcome === 'unknown') {
       throw new OutcomeUnknownError(`The store did not confirm the manifest of org ${orgId}.`, {
         cause: commit.cause,
@@ -89,13 +110,52 @@ export async function repairOrg(
 async function scan({ runs }: CompactorContext, orgId: string, { signal, onProgress }: RepairOptions) {
   const builder = new RowsBuilder(orgId);
   const unreadable: Repaired['unreadable'] = [];
+  const stubs: LogRecord[] = [];
   for await (const scanned of runs.scan({ orgId, signal })) {
     if ('problem' in scanned) unreadable.push({ key: scanned.key, reason: errorMessage(scanned.problem) });
     else if (scanned.run.deleted_at === null) builder.add(project(scanned.run));
+    else stubs.push(recordOf(scanned.run));
     if (builder.length % 1000 === 0) onProgress?.(builder.length);
   }
   const rows: Rows = builder.build();
-  return { rows, unreadable };
+  return { rows, stubs, unreadable };
+}
+
+/**
+ * What is corrupt but for the manifest, which is replaced, and entries, which wait out their grace: a reader that has
+ * an older manifest must meet them, not miss them.
+ */
+async function corruptObjects(
+  context: CompactorContext,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<ObjectMeta[]> {
+  const bad = await unreadableObjects(context, orgId, { signal });
+  return bad
+    .filter(({ error }) => error instanceof CorruptError)
+    .map(({ meta }) => meta)
+    .filter(({ key }) => key !== manifestKey(orgId) && !key.startsWith(logPrefix(orgId)));
+}
+
+/** Released entries stay in quarantine until they are gone: readers that list them must go on to pass them over. */
+function reasonsOf(released: readonly ObjectMeta[], found: Found, work: Plan): Quarantined[] {
+  const known = [...(found.current.manifest?.quarantine ?? []), ...work.quarantined];
+  return released.map(({ key }) => known.find((one) => one.key === key)!);
+}
+
+/** A corrupt garbage list is forgotten: what it named are orphans, or entries that are folded once more. */
+function without(bad: readonly ObjectMeta[], found: Found): Found {
+  const names = new Set(
+    bad.filter(({ key }) => key.startsWith(garbagePrefix(found.orgId))).map(({ key }) => nameOfKey(key)),
+  );
+  const { manifest } = found.current;
+  if (manifest === null || names.size === 0) return found;
+  const garbage = manifest.garbage.filter(({ name }) => !names.has(name));
+  return {
+    ...found,
+    current: { ...found.current, manifest: { ...manifest, garbage } },
+    garbage: found.garbage.filter(({ meta }) => !names.has(nameOfKey(meta.key))),
+  };
 }
 
 /** As `find`, on whatever manifest can still be read. */
@@ -111,7 +171,7 @@ async function findWhatIsLeft(
   }
   const current = await replaceable(context, orgId, signal);
   const { items, listedAt } = await listLog(context.store, orgId, { signal });
-  return { orgId, current, listedAt, unfolded: items, garbage: [] };
+  return { orgId, current, listedAt, unfolded: items, quarantined: [], garbage: [] };
 }
 
 /**
@@ -131,12 +191,21 @@ async function replaceable(
   const generation = await brokenGeneration(store, orgId, signal);
   if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0 };
   return {
-    manifest: { ...manifest, version: manifest.version + 1 },
+    manifest: { ...manifest, version: manifest.version + 1, fold: NOTHING_FOLDED },
     generation,
     committedAt: null,
     sizeBytes: 0,
   };
 }
+
+/** The stand-in says what the copy says, so that the chain of state hashes holds (law 5). */
+const NOTHING_FOLDED: Manifest['fold'] = {
+  entries: 0,
+  records: 0,
+  ties: 0,
+  added_hash: StateHash.empty().hex(),
+  removed_hash: StateHash.empty().hex(),
+};
 
 /** An object too damaged to tell its generation is made one that can: nobody can read it as it is. */
 async function brokenGeneration(

@@ -13,16 +13,19 @@ export interface Sealing {
 /**
  * Which rows stay hot. The head alone must answer what a catalog asks, so it keeps every active run, the latest run
  * and the latest success of every table, the newest run behind every lineage edge, and the `headRowsMax` rows that
- * changed last. The rest is sealed, but only once it is at least `headRowsMax` rows: small parts would be
+ * changed last. What changed less than `sealAgeMs` before `now` (server time) stays too: a record of an earlier
+ * revision may still land, and only a row of the head can tell that it is stale. The rest is sealed, but only once it is at least `headRowsMax` rows: small parts would be
  * merged again and again. Pure.
  */
-export function sealing(rows: Rows, limits: Limits): Sealing {
+export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
   const all = Uint32Array.from({ length: rows.length }, (_, i) => i);
   const nothing = { keep: all, seal: new Uint32Array(0) };
   if (rows.length < 2 * limits.headRowsMax) return nothing;
   const kept = new Uint8Array(rows.length);
   const byUpdate = all.slice().sort((a, b) => rows.time('updated_at', b)! - rows.time('updated_at', a)!);
-  for (const i of byUpdate.subarray(0, limits.headRowsMax)) kept[i] = 1;
+  const settledBy = now - limits.sealAgeMs;
+  for (const [rank, i] of byUpdate.entries())
+    if (rank < limits.headRowsMax || rows.time('updated_at', i)! > settledBy) kept[i] = 1;
   keepAnswers(rows, kept);
   const seal = all.filter((i) => kept[i] === 0);
   return seal.length < limits.headRowsMax ? nothing : { keep: all.filter((i) => kept[i] === 1), seal };

@@ -54,7 +54,10 @@ export async function sweepOrg(
     stale,
     limits.parallelMax,
     async (row, stop) => {
+      const readAt = recorder.now();
       const stored = await runs.read(orgId, row.run_id, stop);
+      // A sweep that was stopped here knows nothing any more; the next one looks again.
+      if (recorder.now() - readAt > limits.recordAgeMaxMs) return;
       if (stored === null) {
         swept.missing.push(row.run_id);
         return;

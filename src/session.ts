@@ -5,6 +5,7 @@ import { type Random, systemRandom } from './core/random.ts';
 import { LogWriter } from './log/append.ts';
 import { ObjectRunStore } from './runs/object-run-store.ts';
 import { Recorder } from './runs/recorder.ts';
+import { RunKeys } from './runs/run-keys.ts';
 import type { RunStore } from './runs/run-store.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import { calibrating, ServerClock } from './store/server-clock.ts';
@@ -40,7 +41,11 @@ export function openSession(bare: ObjectStore, options: SessionOptions = {}): Se
   const store = calibrating(bare, clock, serverClock);
   const runs = options.runs ?? new ObjectRunStore(store, limits);
   const log = new LogWriter(store, { clock, serverClock, random, limits });
-  const recorder = new Recorder(runs, log, { limits, now: () => serverClock.now() });
+  const recorder = new Recorder(runs, log, {
+    limits,
+    runKeys: new RunKeys(store),
+    now: () => serverClock.now(),
+  });
   // Without runs of its own the catalog reads intents' runs through its counted store.
   const catalog = openCatalog(store, { clock, limits, ...(options.runs ? { runs } : {}) });
   return { store, runs, recorder, catalog, clock, serverClock, random, limits, close: () => log.idle() };

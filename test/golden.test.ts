@@ -28,6 +28,7 @@ const run: Run = {
   kind: 'dbt',
   reference_id: 'airflow/daily "orders" é😀',
   queue: 'default',
+  run_key: 'daily-orders',
   status: 'FAILED',
   attempt: 2,
   revision: 7,

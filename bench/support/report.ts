@@ -1,8 +1,22 @@
+import type { LatencyProfile } from '../../src/store/latency.ts';
+
 /** A benchmark. It prints nothing itself. */
 export type Scenario = (options: ScenarioOptions) => Promise<Report>;
 
 export interface ScenarioOptions {
+  /** Smaller and fewer: to see that it works. */
   quick: boolean;
+  /** Also what takes long. */
+  full: boolean;
+  /** CPU profiles of what is measured, where the scenario has something to profile. */
+  profile: boolean;
+  latency: LatencyProfile;
+  seed: number;
+  /** Further words of the command line. */
+  args: readonly string[];
+  /** What the parent process asks of a scenario that is a child. */
+  child: unknown;
+  onProgress: (done: number, total: number, label: string) => void;
 }
 
 export interface Report {

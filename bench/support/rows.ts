@@ -11,6 +11,10 @@ export interface RowsProfile {
   endAt?: number;
   /** Mean time between two runs, ms. */
   everyMs?: number;
+  /** Tables that the runs write; 50 per 1000 runs unless told. */
+  tables?: number;
+  /** How many of the newest runs may be active; all of them unless told. */
+  activeAmong?: number;
 }
 
 const QUEUES = ['default', 'nightly', 'backfill', 'interactive'];
@@ -24,17 +28,25 @@ const ERRORS = ['SOURCE_TIMEOUT', 'SCHEMA_MISMATCH', 'OUT_OF_MEMORY', 'PERMISSIO
  */
 export function realisticRows(profile: RowsProfile): Projection[] {
   const random = seededRandom(profile.seed);
-  const tables = Math.max(5, Math.ceil(profile.count / 20));
+  const tables = profile.tables ?? Math.max(5, Math.ceil(profile.count / 20));
+  const firstActive = profile.count - (profile.activeAmong ?? profile.count);
   const everyMs = profile.everyMs ?? 30_000;
   let createdAt = (profile.endAt ?? Date.UTC(2026, 9, 1)) - profile.count * everyMs;
-  return Array.from({ length: profile.count }, () => {
+  return Array.from({ length: profile.count }, (_, i) => {
     createdAt += Math.floor(uniform(random) * 2 * everyMs);
-    return realisticRow(profile.orgId, createdAt, below(random, tables), random);
+    return realisticRow(profile.orgId, createdAt, below(random, tables), random, i >= firstActive);
   });
 }
 
-function realisticRow(orgId: string, createdAt: number, table: number, random: Random): Projection {
-  const status = pickStatus(random);
+function realisticRow(
+  orgId: string,
+  createdAt: number,
+  table: number,
+  random: Random,
+  mayBeActive: boolean,
+): Projection {
+  const drawn = pickStatus(random);
+  const status = mayBeActive || (drawn !== 'QUEUED' && drawn !== 'RUNNING') ? drawn : 'SUCCEEDED';
   const startedAt = status === 'QUEUED' ? null : createdAt + 200 + below(random, 20_000);
   const ended =
     status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED' || status === 'TIMED_OUT';

@@ -6,7 +6,7 @@ import { decodeGroups } from '../snapshot/history-index.ts';
 import { decodeHistoryGroup } from '../snapshot/history-read.ts';
 import type { HistoryRows } from '../snapshot/history-rows.ts';
 import { coalesce, groupBytes, type HistoryRange, selectGroups } from '../snapshot/history-select.ts';
-import { readRange } from '../snapshot/parts.ts';
+import { readGroups } from '../snapshot/parts.ts';
 import { partKey } from '../store/keys.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { isPast } from './fold.ts';
@@ -122,7 +122,7 @@ async function open(
   signal: AbortSignal,
 ): Promise<Source> {
   const { orgId } = state;
-  const bytes = await readRange(store, orgId, part, range, { signal });
+  const bytes = await readGroups(store, orgId, part, range, { signal });
   const refs: RowRef[] = [];
   for (const group of range.groups) {
     const history = decodeHistoryGroup(

@@ -1,11 +1,12 @@
 import { type Command, Option } from 'commander';
 import type { CompactorContext } from '../../compactor/context.ts';
-import { compactPass, type PassOptions, type PassResult } from '../../compactor/pass.ts';
+import { compactPass, isFailure, type PassOptions, type PassResult } from '../../compactor/pass.ts';
 import { InputError } from '../core/errors.ts';
 import { PART_CODECS, type PartCodecName } from '../snapshot/codec.ts';
 import { count, counted, dim, plain } from './format.ts';
 import { orgsOption, positiveInteger } from './options.ts';
 import type { Output } from './output.ts';
+import { parseShard, type Shard, shardOfTask } from './shard.ts';
 
 /** What `runfold compact` and `runfold-compactor` have in common. */
 export interface CompactionOptions {
@@ -13,12 +14,16 @@ export interface CompactionOptions {
   all?: boolean;
   parallel: number;
   codec: PartCodecName;
+  shard?: Shard;
+  shards?: number;
 }
 
 export function addCompactionOptions(command: Command): Command {
   return command
     .addOption(orgsOption('only this org; may be repeated (default: orgs with a tail)'))
     .option('--all', 'every org there is, also those without a dirty marker')
+    .option('--shard <i/n>', 'only orgs of this share; I counts from 0 (default: from the job)', parseShard)
+    .option('--shards <n>', 'tasks of the Kubernetes Indexed Job (env: RUNFOLD_SHARD_COUNT)', positiveInteger)
     .option('--parallel <n>', 'orgs at a time', positiveInteger, 4)
     .addOption(
       new Option('--codec <codec>', 'the writer of Parquet parts').choices(PART_CODECS).default('hyparquet'),
@@ -30,6 +35,17 @@ export function orgsOf({ org, all }: CompactionOptions): NonNullable<PassOptions
     throw new InputError('--org and --all exclude each other.', { hint: 'Leave one of them out.' });
   }
   return org ?? (all ? 'all' : 'dirty');
+}
+
+/** What the command line says, else the job this is a task of. Orgs that were named are not divided by the job. */
+export function shardOf({ org, shard, shards }: CompactionOptions): Shard | undefined {
+  if (shard !== undefined && shards !== undefined) {
+    throw new InputError('--shard and --shards exclude each other.', {
+      hint: '--shard I/N says it all; --shards N goes with an index from the environment.',
+    });
+  }
+  if (shard !== undefined || org !== undefined) return shard;
+  return shardOfTask(process.env, shards);
 }
 
 /** One pass with a progress bar. */
@@ -58,16 +74,21 @@ export async function showPass(
   }
 }
 
-/** An org whose fold failed, or whose log holds entries that cannot be read. */
+/** An org of which something failed, or whose log holds entries that cannot be read. */
 export function isProblem(result: PassResult): boolean {
-  return result.outcome === 'failed' || result.quarantined > 0;
+  return result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure);
+}
+
+function chores({ swept, orphans }: Exclude<PassResult, { outcome: 'failed' }>) {
+  return [swept, orphans].filter((chore) => chore !== undefined);
 }
 
 export function showResults(output: Output, results: readonly PassResult[]): void {
   for (const result of results) {
-    if (result.outcome === 'failed')
-      output.note(`failed: org ${result.org_id}: ${plain(result.message)} (${result.code})`);
-    else if (result.quarantined > 0) {
+    const failures = result.outcome === 'failed' ? [result] : chores(result).filter(isFailure);
+    for (const { message, code } of failures)
+      output.note(`failed: org ${result.org_id}: ${plain(message)} (${code})`);
+    if (result.outcome !== 'failed' && result.quarantined > 0) {
       const entries = counted(result.quarantined, 'unreadable entry', 'unreadable entries');
       output.note(`quarantined: org ${result.org_id}: ${entries}; see runfold inspect`);
     }
@@ -87,7 +108,23 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
       { head: 'ROWS', cell: ({ rows }) => count(rows), align: 'right' },
       { head: 'WAITING', cell: ({ waiting }) => count(waiting), align: 'right' },
       { head: 'COLLECTED', cell: ({ collected }) => count(collected.objects), align: 'right' },
+      { head: 'AMPLIFICATION', cell: (result) => amplification(result.write_amplification), align: 'right' },
     ],
     compacted,
   );
+  for (const { org_id, swept, orphans } of compacted) {
+    if (swept !== undefined && !isFailure(swept) && swept.repaired.length + swept.timed_out.length > 0) {
+      const [repaired, late] = [count(swept.repaired.length), count(swept.timed_out.length)];
+      output.line(`swept: org ${org_id}: ${repaired} repaired, ${late} timed out`);
+    }
+    if (orphans !== undefined && !isFailure(orphans) && orphans.orphans.length > 0) {
+      const found = counted(orphans.orphans.length, 'orphan');
+      output.line(`orphans: org ${org_id}: ${found}, ${count(orphans.deleted)} deleted`);
+    }
+  }
+}
+
+/** Rows written per run that is there: `1.8`. */
+export function amplification(value: number | null): string {
+  return value === null ? '-' : value.toFixed(1);
 }

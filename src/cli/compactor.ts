@@ -10,19 +10,20 @@ import {
   type CompactionOptions,
   isProblem,
   orgsOf,
+  shardOf,
   showPass,
   showResults,
 } from './compaction.ts';
-import { withSession } from './context.ts';
+import { type CommandContext, withSession } from './context.ts';
 import { counted } from './format.ts';
-import { newProgram } from './new-program.ts';
+import { addVersion, newProgram } from './new-program.ts';
 import { type GlobalOptions, positiveInteger } from './options.ts';
 import type { Output } from './output.ts';
 
 import { EXIT, Exit, printError, runProgram } from './run.ts';
 import { iso } from './times.ts';
 
-/** A pass that runs at SIGTERM may finish within this long; then it is aborted, which is always safe. */
+/** At SIGTERM a pass begins no further org, and may finish those it is at within this long; then it is aborted. */
 const STOP_WITHIN_MS = 10_000;
 
 const EXAMPLES = `
@@ -30,13 +31,18 @@ Examples:
   $ runfold-compactor --once --store gs://my-bucket
   $ runfold-compactor --schedule "* * * * *" --store gs://my-bucket
   $ runfold-compactor --schedule "*/20 * * * * *" --full-every 180 --json
+  $ runfold-compactor --once --all --shard 0/4 --store gs://my-bucket
 
-Any number of compactors may run at the same time. SIGTERM ends it well, with exit code 0.`;
+Any number of compactors may run at the same time; --shard divides the orgs among them. As a task of a Cloud Run job or
+a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts, and
+each full pass their orphans. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
 
 interface CompactorOptions extends CompactionOptions, GlobalOptions {
   once?: boolean;
   schedule?: string;
   fullEvery: number;
+  sweep: boolean;
+  orphans: boolean;
 }
 
 /** The command line of the bin `runfold-compactor`. */
@@ -47,9 +53,11 @@ export function main(argv: readonly string[]): Promise<void> {
       .option('--once', 'make one pass and end')
       .option('--schedule <cron>', 'make a pass at these times (UTC) until SIGTERM')
       .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
+      .option('--no-sweep', 'do not look after active runs whose callers are gone')
+      .option('--no-orphans', 'do not delete orphans in full passes')
       .addHelpText('after', EXAMPLES)
       .action((options: CompactorOptions, command: Command) => compactor(options, command, signal));
-    return program;
+    return addVersion(program, argv);
   }, argv);
 }
 
@@ -60,13 +68,14 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
     });
   }
   const orgs = orgsOf(options);
+  const shard = shardOf(options);
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
-  await withSession(command, signal, async ({ session, output }) => {
+  const action = async ({ session, output }: CommandContext) => {
     const context = await openCompactor(session, options.codec);
-    const pass = (which: PassOptions['orgs'], number: number, stop: AbortSignal) =>
-      onePass(context, output, { orgs: which, parallel: options.parallel, signal: stop }, number);
+    const pass = (number: number, which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>) =>
+      onePass(context, output, { ...which, shard, parallel: options.parallel, drain: signal }, number);
     if (trigger === null) {
-      const results = await pass(orgs, 1, signal);
+      const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);
       if (results.some(isProblem)) throw new Exit(EXIT.problem);
       return;
@@ -75,7 +84,12 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       trigger,
       pass: async ({ number, full, signal: stop }) => {
         try {
-          await pass(full && orgs === 'dirty' ? 'all' : orgs, number, stop);
+          await pass(number, {
+            orgs: full && orgs === 'dirty' ? 'all' : orgs,
+            sweep: options.sweep ? session.recorder : undefined,
+            orphans: full && options.orphans,
+            signal: stop,
+          });
         } catch (error) {
           // A store that is away now may be back for the next pass.
           if (!stop.aborted) printError(error, options.debug ?? false);
@@ -87,7 +101,18 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       clock: session.clock,
     });
     output.line(`Stopped after ${counted(passes, 'pass', 'passes')}.`);
-  });
+  };
+  // It may be up before the first writer.
+  await withSession(command, signal, action, { create: true });
+}
+
+/** Aborts `STOP_WITHIN_MS` after `signal`. */
+function abortedLater(signal: AbortSignal): AbortSignal {
+  const later = new AbortController();
+  const wait = () => void setTimeout(() => later.abort(), STOP_WITHIN_MS).unref();
+  if (signal.aborted) wait();
+  else signal.addEventListener('abort', wait, { once: true });
+  return later.signal;
 }
 
 async function onePass(

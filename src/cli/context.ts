@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
+import { isSqlUrl, openRunStore } from '../runs/open.ts';
+import type { RunStore } from '../runs/run-store.ts';
 import { openSession, type Session } from '../session.ts';
+import { DIRTY_PREFIX } from '../store/keys.ts';
 import { openStore } from '../store/open.ts';
 import type { GlobalOptions } from './options.ts';
 import { Output } from './output.ts';
@@ -12,11 +15,15 @@ export interface CommandContext {
   signal: AbortSignal;
 }
 
-/** Runs an action on the store that the command line names, and closes it whatever happens. */
+/**
+ * Runs an action on the store that the command line names, and closes it whatever happens. `create`: the store of a
+ * `file:` URL may be made; for all other actions a missing directory is a mistyped one.
+ */
 export async function withSession<T>(
   command: Command,
   signal: AbortSignal,
   action: (context: CommandContext) => Promise<T>,
+  { create = false }: { create?: boolean } = {},
 ): Promise<T> {
   const options = command.optsWithGlobals<GlobalOptions>();
   if (options.store === undefined || options.store === '') {
@@ -24,13 +31,18 @@ export async function withSession<T>(
       hint: 'Add --store file:DIR or --store gs://bucket, or set RUNFOLD_STORE.',
     });
   }
-  const store = await openStore(options.store, { endpoint: options.endpoint });
+  const store = await openStore(options.store, { endpoint: options.endpoint, create });
+  let runs: RunStore | undefined;
   try {
-    const session = openSession(store);
+    if (options.runs) runs = await openRunStore(options.runs, { store, endpoint: options.endpoint });
+    const session = openSession(store, runs ? { runs } : {});
+    // A database's answers teach the session no time, so the store is asked once: no transition goes by a local clock.
+    if (isSqlUrl(options.runs)) await session.store.list({ prefix: DIRTY_PREFIX, limit: 1, signal });
     const result = await action({ session, output: outputOf(command), signal });
     await session.close();
     return result;
   } finally {
+    await runs?.close();
     await store.close();
   }
 }

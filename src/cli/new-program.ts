@@ -1,18 +1,32 @@
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, Help, type Option } from 'commander';
 import { addGlobalOptions } from './options.ts';
 
 /** A program with the options and manners that both bins share. */
 export function newProgram(name: string, description: string): Command {
   const program = new Command(name)
     .description(description)
-    .version(version(), '--version', 'show the version')
     .helpOption('--help', 'show this help')
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({ showGlobalOptions: true, visibleGlobalOptions })
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: (.)/, capital)) })
     .exitOverride()
     .showHelpAfterError(`hint: See ${name} --help.`);
   return addGlobalOptions(program);
+}
+
+/**
+ * `--version` shows the version, but after a command's name it is that command's own option. Call it when all commands
+ * are there.
+ */
+export function addVersion(program: Command, argv: readonly string[]): Command {
+  const names = program.commands.map((command) => command.name());
+  const first = argv.slice(2).find((word) => word === '--version' || names.includes(word));
+  if (first !== undefined && first !== '--version' && argv.includes('--version')) return program;
+  return program.version(version(), '--version', 'show the version');
+}
+
+function visibleGlobalOptions(this: Help, command: Command): Option[] {
+  return Help.prototype.visibleGlobalOptions.call(this, command).filter(({ long }) => long !== '--version');
 }
 
 function capital(_match: string, first: string): string {

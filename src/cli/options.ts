@@ -3,11 +3,12 @@ import { systemClock } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { RUN_STATUSES, type RunStatus } from '../runs/run.ts';
-import { parseTime } from './times.ts';
+import { parseDuration, parseTime } from './times.ts';
 
 /** Options of every command; they may stand before or after its name. */
 export interface GlobalOptions {
   store?: string;
+  runs?: string;
   endpoint?: string;
   json?: boolean;
   debug?: boolean;
@@ -16,6 +17,11 @@ export interface GlobalOptions {
 export function addGlobalOptions(program: Command): Command {
   return program
     .addOption(new Option('--store <url>', 'file:DIR, gs://bucket[/prefix] or memory:').env('RUNFOLD_STORE'))
+    .addOption(
+      new Option('--runs <url>', 'canonical runs, where not in the store: sqlite:FILE or postgres://…').env(
+        'RUNFOLD_RUNS',
+      ),
+    )
     .option('--endpoint <url>', 'of a Cloud Storage emulator (env: RUNFOLD_GCS_ENDPOINT)')
     .option('--json', 'JSON on standard output, and nothing else there')
     .option('--debug', 'show the stack of an error');
@@ -39,6 +45,15 @@ export function positiveInteger(value: string): number {
   const number = /^[0-9]{1,12}$/.test(value) ? Number(value) : 0;
   if (number > 0) return number;
   throw new InvalidArgumentError('It must be a whole number from 1 on.');
+}
+
+export function duration(value: string): number {
+  return parseDuration(value);
+}
+
+/** A duration, or `off`. */
+export function durationOrOff(value: string): number | 'off' {
+  return value === 'off' ? 'off' : parseDuration(value);
 }
 
 /** One status or several with commas between, in any case; may be repeated. */

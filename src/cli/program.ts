@@ -1,13 +1,25 @@
 import { activeCommand } from './commands/active.ts';
+import { backfillCommand } from './commands/backfill.ts';
+import { collectCommand } from './commands/collect.ts';
 import { compactCommand } from './commands/compact.ts';
+import { deleteCommand } from './commands/delete.ts';
 import { demoCommand } from './commands/demo.ts';
+import { historyCommand } from './commands/history.ts';
 import { importCommand } from './commands/import.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { lineageCommand } from './commands/lineage.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { orphansCommand } from './commands/orphans.ts';
+import { policyCommand } from './commands/policy.ts';
+import { reconcileCommand } from './commands/reconcile.ts';
+import { repairCommand } from './commands/repair.ts';
 import { runsCommand } from './commands/runs.ts';
+import { serveCommand } from './commands/serve.ts';
+import { sweepCommand } from './commands/sweep.ts';
 import { tablesCommand } from './commands/tables.ts';
+import { tokenCommand } from './commands/token.ts';
 import { verifyCommand } from './commands/verify.ts';
-import { newProgram } from './new-program.ts';
+import { addVersion, newProgram } from './new-program.ts';
 import { runProgram } from './run.ts';
 
 const EXAMPLES = `
@@ -19,6 +31,8 @@ Examples:
   $ runfold tables --org acme
   $ runfold runs --org acme --status FAILED,TIMED_OUT --since 24h
   $ runfold lineage --org acme --namespace warehouse --name mart.revenue --direction upstream
+  $ runfold tables --org acme --as-of 24h
+  $ runfold policy set --org acme --retain 90d --time-travel 7d --dry-run
   $ runfold tables --org acme --json | jq '.[].name'
 
 Exit codes: 0 fine, 1 a problem found, 2 wrong use.`;
@@ -35,11 +49,23 @@ export function main(argv: readonly string[]): Promise<void> {
       runsCommand,
       activeCommand,
       lineageCommand,
+      historyCommand,
       inspectCommand,
       verifyCommand,
+      repairCommand,
+      backfillCommand,
+      reconcileCommand,
+      migrateCommand,
+      sweepCommand,
+      collectCommand,
+      orphansCommand,
+      policyCommand,
+      deleteCommand,
+      serveCommand,
+      tokenCommand,
       demoCommand,
     ];
     for (const command of add) command(program, signal);
-    return program;
+    return addVersion(program, argv);
   }, argv);
 }

@@ -1,8 +1,14 @@
 import { InputError } from '../core/errors.ts';
 
 /** Fields that hold ms since the epoch, wherever they are nested in what the CLI shows. */
-const TIME_FIELD = /^at$|_at$|_at_min$|_at_max$|^since$|^covers_until$/;
-type TimeField = 'at' | `${string}_at` | `${string}_at_${'min' | 'max'}` | 'since' | 'covers_until';
+const TIME_FIELD = /^at$|_at$|_at_min$|_at_max$|^since$|^covers_until$|^horizon$/;
+type TimeField =
+  | 'at'
+  | `${string}_at`
+  | `${string}_at_${'min' | 'max'}`
+  | 'since'
+  | 'covers_until'
+  | 'horizon';
 
 /** The same value with its times as ISO-8601 UTC strings. */
 export type Iso<T> = T extends readonly (infer E)[]
@@ -32,6 +38,16 @@ export function iso(ms: number): string {
 
 const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 } as const;
 const ISO = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/;
+
+/** ms of a duration such as `30s`, `90m`, `24h` or `90d`. */
+export function parseDuration(text: string): number {
+  const match = /^(\d{1,6})([smhdw])$/.exec(text);
+  const ms = match === null ? 0 : Number(match[1]) * UNITS_MS[match[2] as keyof typeof UNITS_MS];
+  if (ms > 0) return ms;
+  throw new InputError(`${JSON.stringify(text)} is not a duration.`, {
+    hint: 'Write a number and a unit: 30s, 90m, 24h, 90d or 2w.',
+  });
+}
 
 /** ms since the epoch of an ISO-8601 time (UTC unless it says otherwise) or of an age such as `90m`, `24h`, `7d`. */
 export function parseTime(text: string, now: number): number {

@@ -52,6 +52,14 @@ export const defaultLimits = {
   /** How long one process trusts that its dirty marker stands. */
   markerCacheMs: 60_000,
 
+  /** From reading or writing a canonical run until its record is sent, at most: older ones are not sent any more. */
+  recordAgeMaxMs: 300_000,
+  /**
+   * Rows that changed more recently stay in the head, which alone can tell that a late record is stale. Longer than
+   * twice `recordAgeMaxMs`, `operationDeadlineMs` and a late landing together.
+   */
+  sealAgeMs: 900_000,
+
   /** Heartbeats of one run reach the log at most this often. */
   heartbeatIndexIntervalMs: 60_000,
 
@@ -63,11 +71,11 @@ export const defaultLimits = {
   headRowsMax: 20_000,
   /** Parts of one level that merge into one of the next; parts are not merged beyond `historyRowsMax` rows. */
   mergeFanIn: 8,
-  historyRowsMax: 20_000_000,
+  historyRowsMax: 8_000_000,
   /** Rows per Parquet row group. */
   rowGroupRows: 20_000,
   /** Rows per row group of a history part: what one ranged read gives, and what a merge holds of each source. */
-  historyGroupRows: 20_000,
+  historyGroupRows: 4_000,
   /** Row groups that lie at most this far apart are read by one request, of at most this many bytes. */
   historyGapBytesMax: 64 * 1024,
   historyRangeBytesMax: 8 * 1024 * 1024,

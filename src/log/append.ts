@@ -20,6 +20,8 @@ export interface LogWriterOptions {
 interface Waiting {
   records: readonly LogRecord[];
   sizeBytes: number;
+  /** Monotonic local time at which the caller asked. */
+  since: number;
   resolve: () => void;
   reject: (error: unknown) => void;
 }
@@ -75,6 +77,7 @@ export class LogWriter {
       const waiting: Waiting = {
         records,
         sizeBytes: records.reduce((n, r) => n + JSON.stringify(r).length, 0),
+        since: this.#options.clock.monotonic(),
         resolve: () => {
           settle();
           resolve();
@@ -106,10 +109,7 @@ export class LogWriter {
       const batch = takeBatch(queue, limits);
       try {
         this.#mark(orgId);
-        await this.#write(
-          orgId,
-          batch.flatMap((w) => w.records),
-        );
+        await this.#write(orgId, batch);
         for (const w of batch) w.resolve();
       } catch (error) {
         for (const w of batch) w.reject(error);
@@ -119,8 +119,10 @@ export class LogWriter {
     this.#queues.delete(orgId);
   }
 
-  async #write(orgId: string, records: LogRecord[]): Promise<void> {
+  async #write(orgId: string, batch: readonly Waiting[]): Promise<void> {
     const { clock, serverClock, random, limits } = this.#options;
+    const records = batch.flatMap((w) => w.records);
+    const since = Math.min(...batch.map((w) => w.since));
     const body = encodeEntry({ org_id: orgId, records });
     if (body.length > limits.entryBytesMax) {
       throw new RunfoldError(
@@ -137,6 +139,9 @@ export class LogWriter {
     for (let attempt = 0; attempt < limits.attemptsMax; attempt++) {
       const named = serverClock.now();
       const began = clock.monotonic();
+      // Nobody may send what was true long ago (a process that was stopped wakes here): the run may have moved on
+      // since, and been sealed into history, where nothing would tell that this record is stale.
+      if (began - since > limits.recordAgeMaxMs) break;
       const key = entryKey(orgId, uuidv7(named, random));
       const put = await this.#store.put(key, body, {
         ifGeneration: ABSENT,

@@ -114,8 +114,9 @@ export type Manifest = z.infer<typeof manifestSchema>;
 const READER_FEATURES: readonly string[] = [];
 const WRITER_FEATURES: readonly string[] = [];
 
+/** Throws where a defect made a manifest that no reader would accept: better no commit than that one. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  return encodeStored(manifest);
+  return encodeStored(manifestSchema.parse(manifest));
 }
 
 /** Throws CorruptError or FormatError, naming the key. */

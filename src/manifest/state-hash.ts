@@ -1,49 +1,71 @@
 import { hash } from 'node:crypto';
 
-const MASK = (1n << 64n) - 1n;
-const digest = Buffer.alloc(32);
-
 /**
  * An additive multiset hash over (run id, revision): two 64-bit sums of SHA-256 halves. Adding and removing in
  * any order gives the same value, so each manifest can prove that its state is the previous one plus what was
  * folded minus what was dropped (law 5). After MSet-Add-Hash (Clarke et al., ASIACRYPT 2003).
  */
 export class StateHash {
-  #high: bigint;
-  #low: bigint;
-
-  private constructor(high: bigint, low: bigint) {
-    this.#high = high;
-    this.#low = low;
-  }
+  /** Each sum as two halves of 32 bits: a BigInt for each addition would cost as much as the SHA-256. */
+  #highUpper = 0;
+  #highLower = 0;
+  #lowUpper = 0;
+  #lowLower = 0;
 
   static empty(): StateHash {
-    return new StateHash(0n, 0n);
+    return new StateHash();
   }
 
   /** From `hex()`; 32 hexadecimal digits. */
   static parse(hex: string): StateHash {
-    return new StateHash(BigInt(`0x${hex.slice(0, 16)}`), BigInt(`0x${hex.slice(16)}`));
+    const part = (at: number) => Number.parseInt(hex.slice(at, at + 8), 16);
+    return new StateHash().#plus(part(0), part(8), part(16), part(24));
   }
 
   add(runId: string, revision: number): this {
     // As text, because asking for a Buffer takes three times as long.
-    digest.write(hash('sha256', `${runId}\n${revision}`, 'binary'), 'latin1');
-    this.#high = (this.#high + digest.readBigUInt64BE(0)) & MASK;
-    this.#low = (this.#low + digest.readBigUInt64BE(8)) & MASK;
-    return this;
+    const digest = hash('sha256', `${runId}\n${revision}`, 'binary');
+    return this.#plus(word(digest, 0), word(digest, 4), word(digest, 8), word(digest, 12));
   }
 
   /** The hash of both multisets together. */
   plus(other: StateHash): StateHash {
-    return new StateHash((this.#high + other.#high) & MASK, (this.#low + other.#low) & MASK);
+    const sum = new StateHash().#plus(this.#highUpper, this.#highLower, this.#lowUpper, this.#lowLower);
+    return sum.#plus(other.#highUpper, other.#highLower, other.#lowUpper, other.#lowLower);
   }
 
   minus(other: StateHash): StateHash {
-    return new StateHash((this.#high - other.#high) & MASK, (this.#low - other.#low) & MASK);
+    const negative = new StateHash();
+    [negative.#highUpper, negative.#highLower] = negated(other.#highUpper, other.#highLower);
+    [negative.#lowUpper, negative.#lowLower] = negated(other.#lowUpper, other.#lowLower);
+    return this.plus(negative);
   }
 
   hex(): string {
-    return this.#high.toString(16).padStart(16, '0') + this.#low.toString(16).padStart(16, '0');
+    const words = [this.#highUpper, this.#highLower, this.#lowUpper, this.#lowLower];
+    return words.map((part) => part.toString(16).padStart(8, '0')).join('');
   }
+
+  #plus(highUpper: number, highLower: number, lowUpper: number, lowLower: number): this {
+    const high = this.#highLower + highLower;
+    this.#highUpper = (this.#highUpper + highUpper + (high > WORD_MAX ? 1 : 0)) >>> 0;
+    this.#highLower = high >>> 0;
+    const low = this.#lowLower + lowLower;
+    this.#lowUpper = (this.#lowUpper + lowUpper + (low > WORD_MAX ? 1 : 0)) >>> 0;
+    this.#lowLower = low >>> 0;
+    return this;
+  }
+}
+
+const WORD_MAX = 0xffff_ffff;
+
+/** Four bytes of a digest in Latin-1, big-endian. */
+function word(digest: string, at: number): number {
+  const upper = (digest.charCodeAt(at) << 24) | (digest.charCodeAt(at + 1) << 16);
+  return (upper | (digest.charCodeAt(at + 2) << 8) | digest.charCodeAt(at + 3)) >>> 0;
+}
+
+/** −x modulo 2^64. */
+function negated(upper: number, lower: number): [upper: number, lower: number] {
+  return [(~upper + (lower === 0 ? 1 : 0)) >>> 0, -lower >>> 0];
 }

@@ -6,6 +6,11 @@ export interface NewRun {
   kind?: string;
   reference_id?: string | null;
   queue?: string | null;
+  /**
+   * The caller's own key, unique within org and queue: a second request under it gives the first one's run, whatever
+   * `run_id` it names, or RUN_KEY_CONFLICT when it asks for something else.
+   */
+  run_key?: string | null;
   payload?: Partial<Payload>;
   inputs?: readonly Dataset[];
   outputs?: readonly Dataset[];

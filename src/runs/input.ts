@@ -43,6 +43,7 @@ export const newRunInput = z.strictObject({
   kind: text.min(1).optional(),
   reference_id: text.nullable().optional(),
   queue: id.nullable().optional(),
+  run_key: id.nullable().optional(),
   payload: z
     .looseObject({
       target_namespace: text.nullable().optional(),

@@ -179,6 +179,7 @@ function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): 
     kind: input.kind ?? 'job',
     reference_id: input.reference_id ?? null,
     queue: input.queue ?? null,
+    run_key: input.run_key ?? null,
     status: 'QUEUED',
     attempt: 1,
     revision: 1,

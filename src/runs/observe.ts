@@ -144,6 +144,7 @@ function newRun({ org_id, run_id }: RunIdentity): Run {
     kind: 'job',
     reference_id: null,
     queue: null,
+    run_key: null,
     status: 'QUEUED',
     attempt: 1,
     revision: 1,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
+import { InputError, LifecycleError, OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import type { Limits } from '../core/limits.ts';
 import type { NewRun, RunEvent } from './events.ts';
@@ -8,6 +8,7 @@ import { lifecycleError, transition } from './lifecycle.ts';
 import { type Observation, observe } from './observe.ts';
 import { intentOf, type LogRecord, recordOf } from './record.ts';
 import { isTerminal, type Run } from './run.ts';
+import type { RunKeys } from './run-keys.ts';
 import type { RunStore, RunWrite, StoredRun } from './run-store.ts';
 
 /** How records reach the log. Resolves when they are durable and visible; see LogWriter. */
@@ -17,6 +18,8 @@ export interface RecordSink {
 
 export interface RecorderOptions {
   limits: Limits;
+  /** Without it, requests with a run key are refused. */
+  runKeys?: RunKeys | undefined;
   /** Server-calibrated time, ms. */
   now: () => number;
 }
@@ -47,9 +50,24 @@ export class Recorder {
 
   /** Throws RUN_ALREADY_EXISTS when the id was used for another request; the same request again is a repeat. */
   async create(orgId: string, newRun: NewRun, signal?: AbortSignal): Promise<Recorded> {
-    const input = checkNewRun(newRun);
+    const input = await this.#withRunKey(orgId, checkNewRun(newRun), signal);
     const event: RunEvent = { type: 'create', orgId, input, fingerprint: fingerprintOf(orgId, input) };
     return this.apply(orgId, input.run_id, event, signal);
+  }
+
+  /** With a run key, the run id is the one of the first request under that key. */
+  async #withRunKey(orgId: string, input: NewRun, signal: AbortSignal | undefined): Promise<NewRun> {
+    const { run_key, run_id, ...asked } = input;
+    if (run_key === undefined || run_key === null) return input;
+    const fingerprint = fingerprintOf(orgId, asked);
+    const { runKeys } = this.#options;
+    if (runKeys === undefined) throw new InputError('This recorder keeps no run keys.');
+    const claim = await runKeys.claim(orgId, input.queue ?? null, run_key, { run_id, fingerprint }, signal);
+    if (claim.fingerprint === fingerprint) return { ...input, run_id: claim.run_id };
+    throw new LifecycleError('RUN_KEY_CONFLICT', `The run key ${run_key} stands for another request.`, {
+      hint: 'Choose another key, or repeat the create with exactly the same fields.',
+      details: { org_id: orgId, run_id: claim.run_id, run_key },
+    });
   }
 
   /**
@@ -112,24 +130,31 @@ export class Recorder {
     checkId('org id', orgId);
     checkId('run id', runId);
     let last: RunWrite | null = null;
+    let changed = false;
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
+      const readAt = this.now();
       const stored = await this.#runs.read(orgId, runId, signal);
       const run = next(stored);
       if (run === null) {
         const { run: current } = stored as StoredRun;
+        if (this.#isLongAgo(readAt)) continue;
         // Redelivery repairs: the first delivery may have died between the canonical write and its record.
         await this.#record(current, signal);
-        return { run: current, changed: false };
+        return { run: current, changed };
       }
       const entersActive = !isTerminal(run.status) && (stored === null || isTerminal(stored.run.status));
       if (entersActive && !(await this.#announce(run, signal))) continue;
+      const sentAt = this.now();
       last =
         stored === null
           ? await this.#runs.create(run, signal)
           : await this.#runs.replace(run, stored.token, signal);
       if (last.outcome === 'written') {
-        if (run.indexed_revision === run.revision) await this.#record(run, signal);
-        return { run, changed: true };
+        changed = true;
+        if (run.indexed_revision !== run.revision) return { run, changed };
+        if (this.#isLongAgo(sentAt)) continue;
+        await this.#record(run, signal);
+        return { run, changed };
       }
       // After `conflict` and `unknown` alike the canonical run decides: the event is applied to what is there now.
     }
@@ -168,14 +193,19 @@ export class Recorder {
    * land after readers were told to look no more: see `lateWriteMaxMs`. Then the run is announced anew.
    */
   async #announce(run: Run, signal: AbortSignal | undefined): Promise<boolean> {
-    const began = this.#options.now();
+    const began = this.now();
     await this.#log.append(run.org_id, [intentOf(run)], signal);
-    return Math.abs(this.#options.now() - began) <= this.#options.limits.entryLagMaxMs;
+    return Math.abs(this.now() - began) <= this.#options.limits.entryLagMaxMs;
+  }
+
+  /** Whether what was true then may be old news by now; the clock may have been set right meanwhile, too. */
+  #isLongAgo(time: number): boolean {
+    return Math.abs(this.now() - time) > this.#options.limits.recordAgeMaxMs;
   }
 }
 
 /** The same request gives the same fingerprint, whatever the order of its keys. */
-export function fingerprintOf(orgId: string, input: NewRun): string {
+export function fingerprintOf(orgId: string, input: Partial<NewRun>): string {
   return createHash('sha256').update(stableJson({ orgId, input })).digest('hex').slice(0, 32);
 }
 

@@ -112,6 +112,8 @@ export const runSchema = z.looseObject({
   kind: z.string(),
   reference_id: z.string().nullable(),
   queue: z.string().nullable(),
+  /** The caller's own key, unique within org and queue. */
+  run_key: z.string().nullable(),
   status: z.enum(RUN_STATUSES),
   attempt: z.number().int().positive(),
   revision: z.number().int().positive(),
@@ -131,7 +133,6 @@ export const runSchema = z.looseObject({
   result: resultSchema.nullable(),
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),
-  /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
   /**
    * Set: the run was deleted and only this stub is left, so that nobody uses the id while readers may still meet
    * older records of it. The compactor removes it when the tombstone goes.
@@ -142,6 +143,7 @@ export const runSchema = z.looseObject({
    * null. Together they bound every `created_at` that any record of the run ever had.
    */
   first_created_at: nullableTime,
+  /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
   fingerprint: z.string(),
   /**
    * The last revision whose record had to be in the log before it was acknowledged, and its `updated_at`. Later

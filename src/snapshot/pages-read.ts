@@ -91,11 +91,15 @@ function readDataPage(
   return { rows, levels, values: rows - nulls, encoding: v2.encoding, body };
 }
 
+/** What a page that lies about its size can make us allocate before it is found out. */
+const CHUNK_BYTES_MAX = 4 * 1024 * 1024;
+
 function decompress(stored: Uint8Array, size: number, codec: CompressionCodec): Uint8Array {
   if (!(size >= 0 && size <= PAGE_BYTES_MAX)) fail(`a page claims ${size} bytes`);
   // Some writers leave nothing at all where there are no values.
   if (size === 0) return new Uint8Array(0);
-  const limit = { maxOutputLength: size };
+  // In one piece: by default zlib makes 16 KiB at a time, and joins them.
+  const limit = { maxOutputLength: size, chunkSize: Math.min(Math.max(size + 1, 64), CHUNK_BYTES_MAX) };
   let plain: Uint8Array;
   if (codec === 'ZSTD') plain = zstdDecompressSync(stored, limit);
   else if (codec === 'GZIP') plain = gunzipSync(stored, limit);

@@ -4,6 +4,7 @@ import type { Part } from '../manifest/manifest.ts';
 import { manifestKey, partKey } from '../store/keys.ts';
 import type { CallOptions, ObjectStore } from '../store/object-store.ts';
 import { decodePart } from './codec.ts';
+import { groupBytes, type HistoryRange } from './history-select.ts';
 import type { Rows } from './rows.ts';
 
 /**
@@ -51,6 +52,19 @@ export async function readRange(
   throw new RunfoldError('SNAPSHOT_EXPIRED', `${key} is gone: this view of org ${orgId} is too old.`, {
     hint: 'Refresh, and ask again.',
   });
+}
+
+/** The same for row groups that lie together, read once more where a checksum is wrong: the wire may be at fault. */
+export async function readGroups(
+  store: ObjectStore,
+  orgId: string,
+  part: Part,
+  range: HistoryRange,
+  options: CallOptions = {},
+): Promise<Uint8Array> {
+  const bytes = await readRange(store, orgId, part, range, options);
+  const isSound = range.groups.every((group) => crc32c(groupBytes(range, bytes, group)) === group.crc32c);
+  return isSound ? bytes : readRange(store, orgId, part, range, options);
 }
 
 /** The whole file, as the manifest describes it; null when the object is gone. Throws CorruptError. */

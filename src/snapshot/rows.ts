@@ -117,7 +117,7 @@ export class Rows {
     return this.#dictionary(column).datasets(code);
   }
 
-  /** The row of that run, −1 if absent. The first call builds an index of 6 to 12 bytes per row. */
+  /** The row of that run, −1 if absent. The first call builds an index of 6 bytes per row. */
   indexOf(runId: string): number {
     this.#index ??= new RunIndex(this.#text('run_id'));
     return this.#index.find(runId);

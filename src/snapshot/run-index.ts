@@ -1,25 +1,23 @@
 import type { TextVector } from './vectors.ts';
 
 /**
- * From run id to row, as an open-addressing table of row numbers over a hash of the id's bytes: 6 to 12 bytes per
- * row and no JavaScript string, where a Map would take some 100 bytes per row.
+ * From run id to row, as an open-addressing table of row numbers over a hash of the id's bytes: 6 bytes per row
+ * and no JavaScript string, where a Map would take some 100 bytes per row.
  */
 export class RunIndex {
   readonly #ids: TextVector;
   /** Row + 1; 0 is free. */
   readonly #slots: Int32Array;
-  readonly #mask: number;
 
   constructor(ids: TextVector) {
-    // At most two thirds full.
-    const size = 2 ** Math.max(4, Math.ceil(Math.log2(ids.length * 1.5 + 1)));
     this.#ids = ids;
-    this.#slots = new Int32Array(size);
-    this.#mask = size - 1;
-    const slots = this.#slots;
+    // Two thirds full, odd: a power of two would cost up to twice the memory.
+    const size = Math.ceil(ids.length * 0.75 + 8) * 2 + 1;
+    const slots = new Int32Array(size);
+    this.#slots = slots;
     for (let row = 0; row < ids.length; row++) {
-      let slot = hash(ids.bytes, ids.start(row), ids.start(row + 1)) & this.#mask;
-      while (slots[slot] !== 0) slot = (slot + 1) & this.#mask;
+      let slot = hash(ids.bytes, ids.start(row), ids.start(row + 1)) % size;
+      while (slots[slot] !== 0) slot = slot + 1 === size ? 0 : slot + 1;
       slots[slot] = row + 1;
     }
   }
@@ -41,10 +39,11 @@ export class RunIndex {
 
   #lookup(bytes: Uint8Array, start: number, end: number): number {
     const ids = this.#ids;
-    let slot = hash(bytes, start, end) & this.#mask;
+    const size = this.#slots.length;
+    let slot = hash(bytes, start, end) % size;
     for (let row = this.#slots[slot]! - 1; row >= 0; row = this.#slots[slot]! - 1) {
       if (equal(bytes, start, end, ids.bytes, ids.start(row), ids.start(row + 1))) return row;
-      slot = (slot + 1) & this.#mask;
+      slot = slot + 1 === size ? 0 : slot + 1;
     }
     return -1;
   }
@@ -58,7 +57,7 @@ function encode(text: string): number {
   return encoder.encodeInto(text, scratch).written;
 }
 
-/** FNV-1a, then a mix: ids that share a long prefix differ in few bits, and the table uses the low ones. */
+/** FNV-1a, then a mix: ids that share a long prefix differ in few bits. */
 function hash(bytes: Uint8Array, start: number, end: number): number {
   let h = 0x811c9dc5;
   for (let i = start; i < end; i++) h = Math.imul(h ^ bytes[i]!, 0x01000193);

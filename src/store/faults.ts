@@ -48,7 +48,7 @@ export interface FaultPlanOptions {
 
 /** Which fault strikes which call, drawn from one seeded source, and how often each did. */
 export class FaultPlan {
-  readonly counts: Record<Fault, number> = countsOf(() => 0);
+  readonly counts: Record<Fault, number> = noFaults();
   readonly options: Required<FaultPlanOptions>;
   #calm = false;
   #burstUntil = Number.NEGATIVE_INFINITY;
@@ -248,8 +248,8 @@ export function skewed(clock: Clock, { offsetMs = 0, driftPpm = 0 }): Clock {
   };
 }
 
-function countsOf(count: (fault: Fault) => number): Record<Fault, number> {
-  return Object.fromEntries(FAULTS.map((fault) => [fault, count(fault)])) as Record<Fault, number>;
+function noFaults(): Record<Fault, number> {
+  return Object.fromEntries(FAULTS.map((fault) => [fault, 0])) as Record<Fault, number>;
 }
 
 function unavailable(message: string): StoreError {

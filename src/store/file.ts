@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, read, statSync, unlinkSync } from 'node:fs';
+import { accessSync, closeSync, existsSync, mkdirSync, read, statSync, unlinkSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -33,6 +33,8 @@ export interface FileStoreOptions {
   clock?: Clock;
   /** `false` leaves durability to the operating system: for tests and demos. Default true. */
   fsync?: boolean;
+  /** `false`: what is missing is not made, the directory least of all. Default true. */
+  create?: boolean;
   /** How long a replace or delete waits for another process that holds the lock. */
   lockWaitMsMax?: number;
 }
@@ -40,32 +42,52 @@ export interface FileStoreOptions {
 /** The generation by which `list` shows an object whose header cannot be believed. */
 export const CORRUPT_GENERATION = 'corrupt';
 
-/** Headers read before other work of the process gets its turn, about a millisecond. */
-const LIST_BURST = 128;
+/** Headers read, or calls answered, before other work of the process gets its turn: a few milliseconds. */
+const BURST = 128;
 
 const readAsync = promisify(read);
 
 /**
- * Opens the store in `dir`, and makes the directory where it is missing. Removes unfinished files older than an
- * hour. A directory that may only be read opens too: reads work, writes are STORE_DENIED.
- * Throws InputError when `dir` is a file, StoreError when it can be neither read nor made.
+ * Opens the store in `dir`, and makes the directory where it is missing, unless `create` is false. Removes unfinished
+ * files older than an hour. A directory that may only be read opens too: reads work, writes are STORE_DENIED.
+ * Throws InputError when `dir` is a file, or missing and not to be made; StoreError when it can be neither read nor
+ * made.
  */
 export async function openFileStore(dir: string, options: FileStoreOptions = {}): Promise<FileStore> {
   const root = resolve(dir);
+  const create = options.create ?? true;
   const found = statSync(root, { throwIfNoEntry: false });
   if (found && !found.isDirectory()) throw new InputError(`${root} is not a directory.`);
+  if (!found && !create && isMissing(root)) {
+    throw new InputError(`There is no store at ${root}.`, {
+      hint: 'Check --store; `runfold import` makes one.',
+    });
+  }
   const directories = new Directories(root, options.fsync ?? true);
+  const leftovers = join(root, PRIVATE_DIR, 'tmp');
+  if (!create && !existsSync(leftovers)) return new FileStore(root, directories, options);
   try {
     const made = mkdirSync(root, { recursive: true });
     for (let at = root; made !== undefined && at !== dirname(made); at = dirname(at)) {
       await directories.sync(dirname(at));
     }
-    await directories.ensure(join(root, PRIVATE_DIR, 'tmp'));
-    removeLeftovers(join(root, PRIVATE_DIR, 'tmp'));
+    await directories.ensure(leftovers);
+    removeLeftovers(leftovers);
   } catch (error) {
     if (!found || !isErrno(error, 'EACCES', 'EPERM', 'EROFS')) throw failed('open', root, error);
   }
   return new FileStore(root, directories, options);
+}
+
+/** Not merely out of reach: behind a file, or behind a directory that may not be entered. */
+function isMissing(root: string): boolean {
+  try {
+    accessSync(root);
+    return false;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return true;
+    throw failed('open', root, error);
+  }
 }
 
 /**
@@ -103,6 +125,7 @@ export class FileStore implements ObjectStore {
   readonly #directories: Directories;
   readonly #writer: FileWriter;
   readonly #tree: FileTree;
+  #calls = 0;
 
   /** Use `openFileStore`. */
   constructor(root: string, directories: Directories, options: FileStoreOptions) {
@@ -126,7 +149,7 @@ export class FileStore implements ObjectStore {
    * (see verified.ts). Throws CorruptError when the header or the length is wrong.
    */
   async get(key: string, options: GetOptions = {}): Promise<GetOutcome> {
-    throwIfAborted(options.signal);
+    await this.#turn(options.signal);
     const path = this.#path(key);
     const serverTime = this.#clock.now();
     const opened = openObject(path, key, options.range === undefined);
@@ -156,7 +179,7 @@ export class FileStore implements ObjectStore {
 
   /** Throws CorruptError as `get` does. */
   async head(key: string, options: CallOptions = {}): Promise<ObjectMeta | null> {
-    throwIfAborted(options.signal);
+    await this.#turn(options.signal);
     return readMeta(this.#path(key), key);
   }
 
@@ -167,7 +190,7 @@ export class FileStore implements ObjectStore {
    * cannot be read. A put without a precondition replaces a corrupt object.
    */
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutOutcome> {
-    throwIfAborted(options.signal);
+    await this.#turn(options.signal);
     const path = this.#path(key);
     checkMetadata(key, options.metadata, this.capabilities.metadataBytesMax);
     let meta: ObjectMeta | null;
@@ -191,7 +214,7 @@ export class FileStore implements ObjectStore {
 
   /** One fsync. Throws as `put` does; a corrupt object is never deleted. */
   async delete(key: string, options: DeleteOptions): Promise<DeleteOutcome> {
-    throwIfAborted(options.signal);
+    await this.#turn(options.signal);
     const path = this.#path(key);
     const check = () => {
       const found = readMeta(path, key);
@@ -222,7 +245,7 @@ export class FileStore implements ObjectStore {
    * unless their name cannot be a key. A page token holds whatever happens to the objects that it came from.
    */
   async list(options: ListOptions): Promise<ListPage> {
-    throwIfAborted(options.signal);
+    await this.#turn(options.signal);
     const serverTime = this.#clock.now();
     const pageMax = Math.max(1, Math.min(options.limit ?? LIST_PAGE_MAX, LIST_PAGE_MAX));
     const found = await this.#tree.find(options, pageMax + 1);
@@ -231,7 +254,7 @@ export class FileStore implements ObjectStore {
     const items: ObjectMeta[] = [];
     const prefixes: string[] = [];
     for (const [i, { kind, key }] of page.entries()) {
-      if (i % LIST_BURST === LIST_BURST - 1) {
+      if (i % BURST === BURST - 1) {
         await setImmediate();
         throwIfAborted(options.signal);
       }
@@ -246,6 +269,15 @@ export class FileStore implements ObjectStore {
 
   async close(): Promise<void> {
     this.#writer.close();
+  }
+
+  /**
+   * Small calls finish without a trip through the event loop. A caller that makes one after the other would keep
+   * timers, signals and everybody else waiting for as long as it goes on.
+   */
+  async #turn(signal: AbortSignal | undefined): Promise<void> {
+    if (++this.#calls % BURST === 0) await setImmediate();
+    throwIfAborted(signal);
   }
 
   #path(key: string): string {

@@ -5,6 +5,7 @@ import { uuidv7Floor } from '../core/uuid.ts';
 /** Where everything lives (DESIGN §2, ADR 0003). Ids are checked here once more: no unchecked id becomes a key. */
 
 export const RUNS_PREFIX = 'authoritative-runs/runs/';
+export const RUN_KEYS_PREFIX = 'authoritative-runs/keys/';
 export const ORGS_PREFIX = 'catalog/orgs/';
 export const DIRTY_PREFIX = 'catalog/dirty/';
 export const DIRTY_SHARDS = 256;
@@ -17,6 +18,12 @@ export function runsPrefix(orgId: string): string {
 
 export function runKey(orgId: string, runId: string): string {
   return `${runsPrefix(orgId)}${encodeSegment(checkId('run id', runId))}.json`;
+}
+
+/** Who holds a caller's own key. `-` is no queue: ids start with a letter or digit. */
+export function runKeyClaimKey(orgId: string, queue: string | null, runKey: string): string {
+  const queueSegment = queue === null ? '-' : encodeSegment(checkId('queue', queue));
+  return `${RUN_KEYS_PREFIX}${org(orgId)}/${queueSegment}/${encodeSegment(checkId('run key', runKey))}.json`;
 }
 
 /** The ids in a canonical run's key; null when the key is none. */

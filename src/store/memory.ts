@@ -15,6 +15,7 @@ import {
   type PutOptions,
   type PutOutcome,
 } from './object-store.ts';
+import { SortedKeys } from './sorted-keys.ts';
 
 interface StoredObject {
   meta: ObjectMeta;
@@ -30,8 +31,7 @@ export class MemoryStore implements ObjectStore {
   readonly capabilities: Capabilities;
   readonly #objects = new Map<string, StoredObject>();
   readonly #clock: Clock;
-  #keys: string[] = [];
-  #unsorted: string[] = [];
+  readonly #keys = new SortedKeys();
   #generation = 0;
 
   constructor(options: { clock?: Clock; capabilities?: Partial<Capabilities> } = {}) {
@@ -83,7 +83,7 @@ export class MemoryStore implements ObjectStore {
       createdAt: this.#clock.now(),
       metadata: { ...options.metadata },
     };
-    if (!found) this.#unsorted.push(key);
+    if (!found) this.#keys.add(key);
     this.#objects.set(key, { meta, body: body.slice() });
     return { outcome: 'written', meta };
   }
@@ -94,12 +94,12 @@ export class MemoryStore implements ObjectStore {
     if (!found) return { outcome: 'absent' } as const;
     if (found.meta.generation !== options.ifGeneration) return { outcome: 'conflict' } as const;
     this.#objects.delete(key);
+    this.#keys.delete(key);
     return { outcome: 'deleted' } as const;
   }
 
   async list(options: ListOptions): Promise<ListPage> {
     throwIfAborted(options.signal);
-    const keys = this.#sortedKeys();
     const { prefix, delimiter, end } = options;
     const pageMax = Math.min(options.limit ?? LIST_PAGE_MAX, LIST_PAGE_MAX);
     const from = [prefix, options.start ?? '', options.pageToken ?? ''].sort(compareKeys).at(-1)!;
@@ -107,14 +107,12 @@ export class MemoryStore implements ObjectStore {
     const prefixes: string[] = [];
     let next: string | null = null;
     let last = '';
-    for (let i = lowerBound(keys, from); i < keys.length; i++) {
-      const key = keys[i]!;
+    for (const key of this.#keys.from(from)) {
       if (!key.startsWith(prefix) || (end !== undefined && key >= end)) break;
       const cut = delimiter === undefined ? -1 : key.indexOf(delimiter, prefix.length);
       const group = cut < 0 ? null : key.slice(0, cut + 1);
       if (group !== null && group === prefixes.at(-1)) continue;
-      const found = this.#objects.get(key);
-      if (!found) continue;
+      const found = this.#objects.get(key)!;
       if (items.length + prefixes.length === pageMax) {
         // Behind the last one shown, so that a key which appears right after it is not passed over.
         next = last;
@@ -137,29 +135,9 @@ export class MemoryStore implements ObjectStore {
       retryable: false,
     });
   }
-
-  /** Keys sorted; deleted ones may linger until the next merge. */
-  #sortedKeys(): string[] {
-    if (this.#unsorted.length > 0 || this.#keys.length > 2 * this.#objects.size + 64) {
-      this.#keys = [...this.#objects.keys()].sort(compareKeys);
-      this.#unsorted = [];
-    }
-    return this.#keys;
-  }
 }
 
 /** UTF-8 byte order; keys of runfold are ASCII, where it equals code unit order. */
 export function compareKeys(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function lowerBound(keys: readonly string[], from: string): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const mid = (low + high) >>> 1;
-    if (keys[mid]! < from) low = mid + 1;
-    else high = mid;
-  }
-  return low;
 }

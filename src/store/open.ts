@@ -11,6 +11,8 @@ import { verified } from './verified.ts';
 export interface OpenStoreOptions {
   /** Of an emulator: `http://127.0.0.1:4443`. Default: RUNFOLD_GCS_ENDPOINT. */
   endpoint?: string | undefined;
+  /** `false`: a file store whose directory is missing is an InputError, and nothing is made. Default true. */
+  create?: boolean | undefined;
   clock?: Clock;
   random?: Random;
   limits?: Partial<Limits>;
@@ -27,7 +29,8 @@ const HINT = 'Use memory:, file:DIR or gs://bucket[/prefix].';
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
   const clock = options.clock ?? systemClock;
-  const adapter = await openAdapter(url, clock, options.endpoint ?? process.env['RUNFOLD_GCS_ENDPOINT']);
+  const { create = true, endpoint = process.env['RUNFOLD_GCS_ENDPOINT'] } = options;
+  const adapter = await openAdapter(url, { clock, create, endpoint });
   return resilient(verified((options.wrap ?? ((store) => store))(adapter)), {
     clock,
     random: options.random ?? systemRandom,
@@ -36,13 +39,16 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   });
 }
 
-async function openAdapter(url: string, clock: Clock, endpoint: string | undefined): Promise<ObjectStore> {
+async function openAdapter(
+  url: string,
+  { clock, create, endpoint }: { clock: Clock; create: boolean; endpoint: string | undefined },
+): Promise<ObjectStore> {
   const scheme = /^([a-z][a-z0-9]*):/.exec(url)?.[1];
   if (scheme === 'memory') return new MemoryStore({ clock });
   if (scheme === 'file') {
     const { openFileStore } = await import('./file.ts');
     const { dir, fsync } = parseFileUrl(url);
-    return openFileStore(dir, { clock, fsync });
+    return openFileStore(dir, { clock, fsync, create });
   }
   if (scheme === 'gs') {
     const match = /^gs:\/\/([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:\/(.*))?$/.exec(url);

@@ -10,10 +10,17 @@ import { type Projection, project, tablesOf } from '../../src/runs/projection.ts
 import { openSession, type Session } from '../../src/session.ts';
 import { counting, noRequests } from '../../src/store/counting.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
+import type { ObjectStore } from '../../src/store/object-store.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
 const ORG = 'acme';
-const LIMITS = { headRowsMax: 40, historyGroupRows: 16, mergeFanIn: 3, inlineHeadBytesMax: 1024 };
+const LIMITS = {
+  headRowsMax: 40,
+  sealAgeMs: 0,
+  historyGroupRows: 16,
+  mergeFanIn: 3,
+  inlineHeadBytesMax: 1024,
+};
 
 /** Small limits, so that a few hundred runs make several levels of history. */
 async function build(seed: number, folds: number, runsPerFold = 45) {
@@ -31,10 +38,20 @@ async function build(seed: number, folds: number, runsPerFold = 45) {
       const id = `run-${String(ids.length).padStart(5, '0')}`;
       ids.push(id);
       const outputs = [table(pick(7)), ...(pick(4) === 0 ? [table(pick(7))] : [])];
-      await session.recorder.create(ORG, { run_id: id, kind: pick(2) ? 'sql' : 'etl', queue: `q${pick(3)}`, inputs: [table(pick(7))] });
+      await session.recorder.create(ORG, {
+        run_id: id,
+        kind: pick(2) ? 'sql' : 'etl',
+        queue: `q${pick(3)}`,
+        inputs: [table(pick(7))],
+      });
       await session.recorder.apply(ORG, id, { type: 'started', attempt: 1 });
       if (pick(20) === 0) continue;
-      if (pick(5) === 0) await session.recorder.apply(ORG, id, { type: 'failed', attempt: 1, error: { code: null, message: 'x' } });
+      if (pick(5) === 0)
+        await session.recorder.apply(ORG, id, {
+          type: 'failed',
+          attempt: 1,
+          error: { code: null, message: 'x' },
+        });
       else await session.recorder.apply(ORG, id, { type: 'succeeded', attempt: 1, outputs });
     }
     // Runs that come back after they were sealed, and end again elsewhere.
@@ -46,7 +63,11 @@ async function build(seed: number, folds: number, runsPerFold = 45) {
       await clock.advance(10);
       await session.recorder.apply(ORG, id, { type: 'retry', attempt });
       await session.recorder.apply(ORG, id, { type: 'started', attempt: attempt + 1 });
-      await session.recorder.apply(ORG, id, { type: 'succeeded', attempt: attempt + 1, outputs: [table(pick(7))] });
+      await session.recorder.apply(ORG, id, {
+        type: 'succeeded',
+        attempt: attempt + 1,
+        outputs: [table(pick(7))],
+      });
     }
     if (fold < folds - 1) await compactOrg(compactor, ORG);
   }
@@ -55,7 +76,8 @@ async function build(seed: number, folds: number, runsPerFold = 45) {
 
 async function canonical(session: Session): Promise<Projection[]> {
   const rows: Projection[] = [];
-  for await (const scanned of session.runs.scan({ orgId: ORG })) if ('run' in scanned) rows.push(project(scanned.run));
+  for await (const scanned of session.runs.scan({ orgId: ORG }))
+    if ('run' in scanned) rows.push(project(scanned.run));
   return rows;
 }
 
@@ -75,7 +97,9 @@ function expected(rows: readonly Projection[], filter: RunFilter): string[] {
         (since === undefined || row.created_at >= since) &&
         (until === undefined || row.created_at < until),
     )
-    .sort((a, b) => b.updated_at - a.updated_at || b.created_at - a.created_at || (a.run_id < b.run_id ? 1 : -1))
+    .sort(
+      (a, b) => b.updated_at - a.updated_at || b.created_at - a.created_at || (a.run_id < b.run_id ? 1 : -1),
+    )
     .slice(0, limit)
     .map(({ run_id, revision }) => `${run_id}@${revision}`);
 }
@@ -89,10 +113,15 @@ async function actual(org: Pick<OrgCatalog, 'runs'>, filter: RunFilter): Promise
 /** Verify looks again after a pause; nobody moves the fake clock meanwhile. */
 const awake = (context: CompactorContext): CompactorContext => ({
   ...context,
-  clock: { now: () => context.clock.now(), monotonic: () => context.clock.monotonic(), sleep: async () => undefined },
+  clock: {
+    now: () => context.clock.now(),
+    monotonic: () => context.clock.monotonic(),
+    sleep: async () => undefined,
+  },
 });
 
-const fresh = (store: MemoryStore, clock: FakeClock): Catalog => openCatalog(store, { clock, limits: LIMITS });
+const fresh = (store: MemoryStore, clock: FakeClock): Catalog =>
+  openCatalog(store, { clock, limits: LIMITS });
 
 describe('history', () => {
   it.each([1, 2, 3])('answers as a flat scan of canonical runs would, seed %i (law 2)', async (seed) => {
@@ -115,7 +144,8 @@ describe('history', () => {
       { since: middle - 20_000, until: middle + 20_000, table: { namespace: 'db2', name: 'table-2' } },
       { table: { namespace: 'nowhere', name: 'nothing' } },
     ];
-    for (const filter of filters) expect(await actual(org, filter), JSON.stringify(filter)).toEqual(expected(rows, filter));
+    for (const filter of filters)
+      expect(await actual(org, filter), JSON.stringify(filter)).toEqual(expected(rows, filter));
     expect((await verifyOrg(awake(compactor), ORG)).problems).toEqual([]);
   });
 
@@ -128,17 +158,29 @@ describe('history', () => {
     await replay.refresh();
     const before = { ...counts };
     const tables = replay.tables();
-    expect(replay.active().map(({ run_id }) => run_id).sort()).toEqual(
-      rows.filter(({ finished_at }) => finished_at === null).map(({ run_id }) => run_id).sort(),
+    expect(
+      replay
+        .active()
+        .map(({ run_id }) => run_id)
+        .sort(),
+    ).toEqual(
+      rows
+        .filter(({ finished_at }) => finished_at === null)
+        .map(({ run_id }) => run_id)
+        .sort(),
     );
     replay.lineage({ table: tables[0]! });
     expect(counts).toEqual(before);
     for (const view of tables) {
       const table = { namespace: view.namespace, name: view.name };
       expect(view.latest_run.run_id).toBe(expected(rows, { table, limit: 1 })[0]!.split('@')[0]);
-      expect(view.latest_success?.run_id).toBe(expected(rows, { table, status: 'SUCCEEDED', limit: 1 })[0]?.split('@')[0]);
+      expect(view.latest_success?.run_id).toBe(
+        expected(rows, { table, status: 'SUCCEEDED', limit: 1 })[0]?.split('@')[0],
+      );
       const upstream = new Set(
-        rows.filter((row) => tablesOf(row).some((t) => t.name === view.name)).flatMap((row) => row.inputs.map(({ name }) => name)),
+        rows
+          .filter((row) => tablesOf(row).some((t) => t.name === view.name))
+          .flatMap((row) => row.inputs.map(({ name }) => name)),
       );
       expect(view.upstream).toBe(upstream.size);
     }
@@ -150,17 +192,29 @@ describe('history', () => {
     const { clock, store, session } = await build(5, 10);
     const compactor = await openCompactor(session);
     await compactOrg(compactor, ORG);
-    const history = new Set((await fresh(store, clock).org(ORG).refresh()).state.manifest!.parts.filter((p) => p.level > 0).map((p) => p.name));
+    const history = new Set(
+      (await fresh(store, clock).org(ORG).refresh()).state
+        .manifest!.parts.filter((p) => p.level > 0)
+        .map((p) => p.name),
+    );
     await session.recorder.create(ORG, { run_id: 'one-more' });
     const touched: string[] = [];
-    const watched = Object.assign(Object.create(store) as MemoryStore, {
+    const watched: ObjectStore = {
+      url: store.url,
       capabilities: store.capabilities,
-      get: (key: string, options: object) => (touched.push(key), store.get(key, options)),
-      put: (key: string, body: Uint8Array, options: object) => (touched.push(key), store.put(key, body, options)),
-      head: (key: string) => store.head(key),
-      list: store.list.bind(store),
-      delete: store.delete.bind(store),
-    });
+      get: (key, options) => {
+        touched.push(key);
+        return store.get(key, options);
+      },
+      put: (key, body, options) => {
+        touched.push(key);
+        return store.put(key, body, options);
+      },
+      head: (key, options) => store.head(key, options),
+      delete: (key, options) => store.delete(key, options),
+      list: (options) => store.list(options),
+      close: () => store.close(),
+    };
     const result = await compactOrg({ ...compactor, store: watched }, ORG);
     expect(result.outcome).toBe('committed');
     expect(touched.filter((key) => [...history].some((name) => key.includes(name)))).toEqual([]);
@@ -206,12 +260,16 @@ describe('retention', () => {
     await compactOrg(compactor, ORG, { policy: { retain_ms: 3_600_000, time_travel_ms: 0 } });
     const org = await fresh(store, clock).org(ORG).refresh();
     const left = await actual(org, {});
-    const successes = new Set(org.tables().flatMap((t) => (t.latest_success ? [t.latest_success.run_id] : [])));
+    const successes = new Set(
+      org.tables().flatMap((t) => (t.latest_success ? [t.latest_success.run_id] : [])),
+    );
     const active = rows.filter(({ finished_at }) => finished_at === null).map(({ run_id }) => run_id);
     expect(left.map((r) => r.split('@')[0]).sort()).toEqual([...new Set([...active, ...successes])].sort());
     for (const view of org.tables()) {
       const table = { namespace: view.namespace, name: view.name };
-      expect(view.latest_success?.run_id).toBe(expected(rows, { table, status: 'SUCCEEDED', limit: 1 })[0]?.split('@')[0]);
+      expect(view.latest_success?.run_id).toBe(
+        expected(rows, { table, status: 'SUCCEEDED', limit: 1 })[0]?.split('@')[0],
+      );
     }
     // A redelivered record of a forgotten run stays forgotten.
     const old = rows.find(({ run_id, status }) => status === 'SUCCEEDED' && !successes.has(run_id))!;
@@ -229,11 +287,16 @@ describe('deleting a run', () => {
     const sealed = rows.find(({ status }) => status === 'SUCCEEDED')!;
     await session.recorder.apply(ORG, sealed.run_id, { type: 'delete' });
     await session.recorder.apply(ORG, sealed.run_id, { type: 'delete' });
-    const shows = async () => (await actual(await fresh(store, clock).org(ORG).refresh(), {})).some((r) => r.startsWith(sealed.run_id));
+    const shows = async () =>
+      (await actual(await fresh(store, clock).org(ORG).refresh(), {})).some((r) =>
+        r.startsWith(sealed.run_id),
+      );
     expect(await shows()).toBe(false);
     await compactOrg(compactor, ORG);
     expect(await shows()).toBe(false);
-    await expect(session.recorder.create(ORG, { run_id: sealed.run_id })).rejects.toMatchObject({ code: 'RUN_ALREADY_EXISTS' });
+    await expect(session.recorder.create(ORG, { run_id: sealed.run_id })).rejects.toMatchObject({
+      code: 'RUN_ALREADY_EXISTS',
+    });
     await clock.advance(8 * 86_400_000);
     for (let i = 0; i < 12; i++) await compactOrg(compactor, ORG);
     expect(await shows()).toBe(false);
@@ -257,7 +320,10 @@ describe('time travel', () => {
     const at = clock.now();
     for (let i = 0; i < 5; i++) {
       await clock.advance(3_600_000);
-      await session.recorder.create(ORG, { run_id: `later-${i}`, outputs: [{ namespace: 'new', name: `t${i}` }] });
+      await session.recorder.create(ORG, {
+        run_id: `later-${i}`,
+        outputs: [{ namespace: 'new', name: `t${i}` }],
+      });
       await compactOrg(compactor, ORG);
     }
     for (const query of [{ version }, { asOf: at }, { asOf: at + 3_599_999 }]) {
@@ -266,7 +332,11 @@ describe('time travel', () => {
       expect(snapshot.tables()).toEqual(tables);
       expect(await actual(snapshot, {})).toEqual(runs);
     }
-    await expect(fresh(store, clock).open(ORG, { version: 999 })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
-    await expect(fresh(store, clock).open(ORG, { asOf: 0 })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
+    await expect(fresh(store, clock).open(ORG, { version: 999 })).rejects.toMatchObject({
+      code: 'VERSION_NOT_FOUND',
+    });
+    await expect(fresh(store, clock).open(ORG, { asOf: 0 })).rejects.toMatchObject({
+      code: 'VERSION_NOT_FOUND',
+    });
   });
 });

@@ -146,7 +146,7 @@ describe('import, fold twice, ask', () => {
     ]);
     expect(tables.stdout).toMatch(/^NAMESPACE +NAME +LATEST RUN/);
     expect(tables.stdout).toContain('3 tables of org acme');
-    expect(runs.stdout).toContain('1 of 4 runs of org acme (--limit shows more)');
+    expect(runs.stdout).toContain('The newest 1 run of org acme (--limit shows more)');
     expect(lineage.stdout).toContain('is fed by\n└─ b db\n   └─ a db\nfeeds\n└─ d db\n');
     expect(inspect.stdout).toContain('Manifest of org acme');
     for (const ran of [tables, runs, lineage, inspect]) expect(ran).toMatchObject({ code: 0, stderr: '' });

@@ -64,11 +64,120 @@ export const inspectSchema = z.strictObject({
       committed_at: iso,
       rows: count,
       active: count,
-      parts: z.array(z.looseObject({ name: z.string(), size_bytes: count, inline_bytes: count.nullable() })),
+      policy: z.strictObject({ retain_ms: count.nullable(), time_travel_ms: count }),
+      horizon: iso.nullable(),
+      tombstones: z.array(z.looseObject({ run_id: z.string(), deleted_at: iso })),
+      quarantine: z.array(z.looseObject({ key: z.string(), reason: z.string(), since: iso })),
+      write_amplification: z.number().nullable(),
+      parts: z.array(
+        z.looseObject({
+          name: z.string(),
+          level: count,
+          runs: count,
+          rows: count,
+          size_bytes: count,
+          inline_bytes: count.nullable(),
+          row_groups: count.nullable(),
+          inline: z.never().optional(),
+          groups: z.never().optional(),
+        }),
+      ),
     })
     .nullable(),
   tail: z.looseObject({ entries: count, records: count, bytes: count, oldest_at: iso.nullable() }),
-  garbage: z.looseObject({ lists: count, objects: count }),
+  garbage: z.looseObject({ lists: count, objects: count, entries: count, parts: count, manifests: count }),
+  corrupt: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
+});
+
+export const policySchema = z.strictObject({
+  org_id: z.string(),
+  version: count.nullable(),
+  policy: z.strictObject({ retain_ms: count.nullable(), time_travel_ms: count }),
+  horizon: iso.nullable(),
+});
+
+export const policySetSchema = policySchema.extend({
+  dry_run: z.boolean(),
+  forgets: z.strictObject({ head_runs: count, parts: count, part_runs: count, parts_partly: count }),
+});
+
+export const historySchema = z.strictObject({
+  org_id: z.string(),
+  kept: count,
+  versions: z.array(
+    z.strictObject({
+      version: count,
+      current: z.boolean(),
+      committed_at: iso.nullable(),
+      created_at: iso,
+      rows: count,
+      active: count,
+      entries: count,
+      records: count,
+      parts: count,
+      bytes: count,
+    }),
+  ),
+});
+
+export const collectSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    objects: z.array(
+      z.strictObject({
+        key: z.string(),
+        kind: z.enum(['entries', 'snapshot']),
+        due_at: iso,
+        due: z.boolean(),
+        reason: z.string(),
+      }),
+    ),
+    deleted: count,
+  }),
+);
+
+export const orphansSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    orphans: z.array(
+      z.strictObject({ key: z.string(), size_bytes: count, age_ms: count, reason: z.string() }),
+    ),
+    deleted: count,
+  }),
+);
+
+const ids = z.array(z.string());
+
+export const sweepSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    active: count,
+    looked: count,
+    repaired: ids,
+    timed_out: ids,
+    missing: ids,
+  }),
+);
+
+export const repairSchema = z.strictObject({
+  org_id: z.string(),
+  dry_run: z.boolean(),
+  version: count,
+  runs: count,
+  released: ids,
+  discarded: ids,
+  unreadable: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
+});
+
+export const deleteSchema = z.strictObject({
+  org_id: z.string(),
+  run_id: z.string(),
+  dry_run: z.boolean(),
+  deleted: z.boolean(),
+  deleted_at: iso.nullable(),
 });
 
 export const verifySchema = z.strictObject({

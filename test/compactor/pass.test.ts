@@ -1,8 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { compactPass, listOrgs, type PassResult } from '../../compactor/pass.ts';
+import { seededRandom } from '../../src/core/random.ts';
+import { LogWriter } from '../../src/log/append.ts';
+import { intentOf } from '../../src/runs/record.ts';
 import { DIRTY_PREFIX, dirtyKey, manifestKey } from '../../src/store/keys.ts';
 import { intercept, planting, recording, type StoreCall } from '../support/intercept.ts';
-import { ORG } from '../support/runs.ts';
+import { ORG, runOf } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
 import { AFTER_GRACE, compactorOn, create, expectWhole, type FakeWorld, keysUnder } from './support.ts';
 
@@ -112,6 +115,24 @@ describe('a dirty marker', () => {
     await world.clock.advance(1);
     await compactPass(world.compactor);
     expect(await markers()).toEqual([]);
+  });
+
+  it('however old, stays while anything is left to do: garbage in its grace, an unconfirmed intent', async () => {
+    await create(world, 'a');
+    await world.session.close();
+    await world.clock.advance(10 * AFTER_GRACE);
+    expect(await compactPass(world.compactor)).toMatchObject([{ outcome: 'committed', settled: false }]);
+    expect(await compactPass(world.compactor)).toMatchObject([{ outcome: 'clean', settled: false }]);
+    expect(await markers()).toHaveLength(1);
+    const { clock, serverClock, limits } = world.session;
+    const log = new LogWriter(world.memory, { clock, serverClock, random: seededRandom(8), limits });
+    await log.append(ORG, [intentOf(runOf({ run_id: 'never' }))]);
+    await log.idle();
+    for (const _ of [1, 2, 3]) {
+      await world.clock.advance(10 * AFTER_GRACE);
+      expect(await compactPass(world.compactor)).toMatchObject([{ waiting: 1, settled: false }]);
+      expect(await markers()).toHaveLength(1);
+    }
   });
 
   it('that a writer renewed since the listing stays', async () => {

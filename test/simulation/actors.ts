@@ -1,4 +1,7 @@
+import { compactOrg } from '../../compactor/compact.ts';
+import { sweepOrphans } from '../../compactor/orphans.ts';
 import { compactPass } from '../../compactor/pass.ts';
+import { repairOrg } from '../../compactor/repair.ts';
 import { sweepOrg } from '../../compactor/sweep.ts';
 import type { OrgCatalog } from '../../src/catalog/catalog.ts';
 import { LifecycleError, RunfoldError } from '../../src/core/errors.ts';
@@ -47,18 +50,22 @@ export function writerLife(world: World, index: number): Life {
 /** People and schedulers: any call on any run, sometimes never repeated. */
 export function operatorLife(world: World): Life {
   const { random, orgs, witness, setup } = world;
+  // What must not be given up: no sweep looks at runs that have ended, so the record of a delete would be lost.
+  let owing: { orgId: string; runId: string; call: Call } | null = null;
   return async (desk) => {
-    while (!world.draining) {
+    while (!world.draining || owing !== null) {
+      if (owing !== null) {
+        await perform(world, desk, owing, owing.call);
+        owing = null;
+      }
       await desk.sleep(8_000 * uniform(random));
       const orgId = pick(random, orgs);
       const known = [...witness.runsOf(orgId).values()];
       if (known.length === 0) continue;
-      const { run } = pick(random, known);
-      const call = strayCall(random, run, setup.removals);
-      // The record of a removal that nobody repeats is lost: no sweep looks at runs that have ended.
-      const mayGiveUp = call.kind === 'event' && call.event.type !== 'delete';
-      const tries = mayGiveUp && uniform(random) < 0.3 ? 1 : Number.POSITIVE_INFINITY;
-      await perform(world, desk, { orgId, runId: run.run_id }, call, tries);
+      const { run_id: runId } = pick(random, known).run;
+      const call = strayCall(random, witness.runsOf(orgId).get(runId)!.run, setup.removals);
+      if (call.kind === 'event' && call.event.type === 'delete') owing = { orgId, runId, call };
+      else await perform(world, desk, { orgId, runId }, call, uniform(random) < 0.3 ? 1 : undefined);
     }
   };
 }
@@ -115,11 +122,24 @@ export function compactorLife(world: World): Life {
         });
         if (uniform(random) < 0.1)
           await sweepOrg(desk.compactor(), pick(random, orgs), desk.recorder({ type: 'time_out' }));
+        if (uniform(random) < setup.upkeep) await upkeep(world, desk);
       } catch (error) {
         world.met(desk.process.name, error);
       }
     }
   };
+}
+
+/** What people run by hand or by night. */
+async function upkeep({ random, orgs, setup }: World, desk: Desk): Promise<void> {
+  const orgId = pick(random, orgs);
+  const which = below(random, 3);
+  if (which === 0) await sweepOrphans(desk.compactor(), orgId);
+  else if (which === 1) await repairOrg(desk.compactor(), orgId);
+  else if (setup.retainMs !== null) {
+    const policy = { retain_ms: setup.retainMs, time_travel_ms: 0 };
+    await compactOrg(desk.compactor(), orgId, { policy });
+  }
 }
 
 /** Looks again and again, now at once, now after minutes, now with nothing in memory. */
@@ -147,5 +167,15 @@ export async function look(world: World, desk: Desk, catalog: OrgCatalog): Promi
     world.laws.abandon(owed);
     return world.met(desk.process.name, error);
   }
-  world.laws.end(owed, catalog, `${desk.process.name} (${catalog.stats.cold ? 'cold' : 'warm'})`);
+  const who = `${desk.process.name} (${catalog.stats.cold ? 'cold' : 'warm'})`;
+  const { state } = catalog;
+  const missing = world.laws.end(owed, catalog, who);
+  if (missing.size === 0) return;
+  // What is sealed has to be in the history that this very state names.
+  try {
+    for await (const row of catalog.runs()) world.laws.found(missing, row, catalog.orgId, who);
+  } catch (error) {
+    return world.met(desk.process.name, error);
+  }
+  if (catalog.state === state) world.laws.endHistory(missing, catalog, who);
 }

@@ -38,7 +38,7 @@ async function auditAll(world: World, desk: Desk): Promise<void> {
     for (let i = 0; i < 3; i++) {
       const catalog = desk.catalog(orgId);
       await look(world, desk, catalog);
-      if (!setup.rot) laws.checkReplay(catalog, `audit ${i}`);
+      if (!setup.rot) await laws.checkReplay(catalog, `audit ${i}`);
       await fold(world, desk, orgId);
     }
   }
@@ -51,7 +51,7 @@ async function auditAll(world: World, desk: Desk): Promise<void> {
     const catalog = desk.catalog(orgId);
     await look(world, desk, catalog);
     if (setup.rot) continue;
-    laws.checkReplay(catalog, 'audit, a day later');
+    await laws.checkReplay(catalog, 'audit, a day later');
     const log = await desk.store.list({ prefix: logPrefix(orgId) });
     if (log.items.length > 0)
       witness.fail(

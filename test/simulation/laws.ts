@@ -1,6 +1,7 @@
 import type { OrgCatalog } from '../../src/catalog/catalog.ts';
-import { Overlay } from '../../src/catalog/fold.ts';
+import { isPast, Overlay } from '../../src/catalog/fold.ts';
 import { type Random, uniform } from '../../src/core/random.ts';
+import type { Projection } from '../../src/runs/projection.ts';
 import type { LogRecord } from '../../src/runs/record.ts';
 import { isTerminal } from '../../src/runs/run.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -67,18 +68,21 @@ export class Laws {
     this.#witness.rounds.delete(round);
   }
 
-  end(owed: Owed, catalog: OrgCatalog, who: string): void {
+  /** Gives what head and tail do not have, by run id, where history may have it: the revision that is owed. */
+  end(owed: Owed, catalog: OrgCatalog, who: string): Map<string, number> {
     this.#witness.rounds.delete(owed.round);
     this.refreshes++;
     const { orgId } = catalog;
     const shown = shownBy(catalog);
     this.#checkTruth(orgId, catalog, who);
-    if (this.rotten && catalog.stats.quarantined > 0) return;
+    const missing = new Map<string, number>();
+    if (this.rotten && catalog.stats.quarantined > 0) return missing;
     for (const [runId, revision] of owed.acknowledged) {
       if (this.#witness.runsOf(orgId).get(runId)?.removed) continue;
       const row = shown.get(runId) ?? 0;
-      if (row < revision)
-        this.#witness.fail('3', `${who}: ${orgId}/${runId} is shown at ${row}, acknowledged at ${revision}`);
+      if (row >= revision || (row === 0 && this.#isForgotten(catalog, runId))) continue;
+      if (row === 0 && hasHistory(catalog)) missing.set(runId, revision);
+      else this.#tooOld(who, orgId, runId, row, revision);
     }
     for (const runId of owed.removed) {
       if (shown.has(runId)) this.#witness.fail('3', `${who}: ${orgId}/${runId} is shown and was removed`);
@@ -89,6 +93,33 @@ export class Laws {
       if (removed || isTerminal(run.status) || endedStep >= owed.step || active.has(runId)) continue;
       this.#witness.fail('4', `${who}: ${orgId}/${runId} is ${run.status} and not in active()`);
     }
+    return missing;
+  }
+
+  /** A row that came out of history, or out of head and tail again. */
+  found(missing: Map<string, number>, row: Projection, orgId: string, who: string): void {
+    if (this.#witness.truth(orgId, row) !== JSON.stringify(row))
+      this.#witness.fail('8', `${who}: ${orgId}/${row.run_id}@${row.revision} is shown as it never was`);
+    const revision = missing.get(row.run_id);
+    if (revision === undefined) return;
+    missing.delete(row.run_id);
+    if (row.revision < revision) this.#tooOld(who, orgId, row.run_id, row.revision, revision);
+  }
+
+  endHistory(missing: ReadonlyMap<string, number>, catalog: OrgCatalog, who: string): void {
+    for (const [runId, revision] of missing) {
+      if (!this.#isForgotten(catalog, runId)) this.#tooOld(who, catalog.orgId, runId, 0, revision);
+    }
+  }
+
+  /** Whether the run is deleted, or ended before the horizon. */
+  #isForgotten({ orgId, state }: OrgCatalog, runId: string): boolean {
+    const { run, removed } = this.#witness.runsOf(orgId).get(runId)!;
+    return removed || isPast(run, state.manifest?.horizon ?? null);
+  }
+
+  #tooOld(who: string, orgId: string, runId: string, shown: number, revision: number): void {
+    this.#witness.fail('3', `${who}: ${orgId}/${runId} is shown at ${shown}, acknowledged at ${revision}`);
   }
 
   /** Law 8, from the other side: every row shown was the projection of its run at that revision, bit for bit. */
@@ -106,13 +137,18 @@ export class Laws {
   }
 
   /** Law 2, once nothing moves any more. Heartbeats alone may be missing: see `indexed_revision`. */
-  checkReplay(catalog: OrgCatalog, who: string): void {
+  async checkReplay(catalog: OrgCatalog, who: string): Promise<void> {
     const { orgId } = catalog;
-    const shown = shownBy(catalog);
+    const shown = new Map<string, number>();
+    for await (const { run_id, revision } of catalog.runs()) {
+      if (shown.has(run_id)) this.#witness.fail('2', `${who}: ${orgId}/${run_id} is shown twice`);
+      shown.set(run_id, revision);
+    }
     for (const [runId, { run, removed }] of this.#witness.runsOf(orgId)) {
       if (removed) continue;
       const row = shown.get(runId) ?? 0;
       shown.delete(runId);
+      if (row === 0 && this.#isForgotten(catalog, runId)) continue;
       if (row < run.indexed_revision || row > run.revision)
         this.#witness.fail(
           '2',
@@ -141,6 +177,10 @@ export class Laws {
       }
     }
   }
+}
+
+function hasHistory({ state }: OrgCatalog): boolean {
+  return state.manifest?.parts.some(({ level }) => level > 0) ?? false;
 }
 
 function revisionOf(record: LogRecord): number {

@@ -20,6 +20,8 @@ const GROUND: Partial<Setup> = {
   limits: {},
   rot: false,
   removals: 0,
+  upkeep: 0,
+  retainMs: null,
 };
 
 export interface Hunt {
@@ -35,7 +37,8 @@ export async function hunt(mutation: Mutation, seedsMax: number): Promise<Hunt> 
   const undo = mutation.patch?.() ?? (() => undefined);
   try {
     for (let seed = 1; seed <= seedsMax; seed++) {
-      const outcome = await simulate(setupOf(seed, { ...GROUND, ...mutation.setup, hooks: mutation.hooks }));
+      const hooks = typeof mutation.hooks === 'function' ? mutation.hooks() : mutation.hooks;
+      const outcome = await simulate(setupOf(seed, { ...GROUND, ...mutation.setup, hooks }));
       operations += outcome.operations;
       if (outcome.violations.length > 0) return { caught: outcome, seeds: seed, operations };
     }

@@ -2,6 +2,15 @@ import { seededRandom, uniform } from '../../src/core/random.ts';
 import type { Setup } from './simulate.ts';
 import { pick } from './workload.ts';
 
+/** Runs are sealed and parts merge within minutes; the two ages fit each other as those of the defaults do. */
+export const SEALING = {
+  headRowsMax: 4,
+  mergeFanIn: 3,
+  historyGroupRows: 5,
+  recordAgeMaxMs: 30_000,
+  sealAgeMs: 300_000,
+};
+
 /** Everything about one simulation follows from its seed. */
 export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
   const random = seededRandom(seed ^ 0x5eed);
@@ -39,9 +48,16 @@ export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
       compactor: chaos(0.003, 0.002),
       reader: chaos(0.0005, 0.002),
     },
-    limits: { inlineHeadBytesMax: pick(random, [0, 256 * 1024]) },
+    limits: {
+      orphanAgeMs: 300_000,
+      inlineHeadBytesMax: pick(random, [0, 256 * 1024]),
+      // Small enough that runs are sealed and parts merge within minutes.
+      ...pick(random, [{}, SEALING]),
+    },
     rot: uniform(random) < 0.1,
     removals: pick(random, [0, 0, 0.1]),
+    upkeep: pick(random, [0, 0, 0.05]),
+    retainMs: pick(random, [null, 600_000]),
     hooks: {},
     ...changes,
   };

@@ -41,6 +41,9 @@ export interface Setup {
   rot: boolean;
   /** Chance that a stray call is a delete. */
   removals: number;
+  /** Chance that a compactor does something rarer after a pass: orphans, repair, a retention policy. */
+  upkeep: number;
+  retainMs: number | null;
   hooks: Hooks;
 }
 
@@ -111,7 +114,7 @@ export class World implements Host {
       stallMs: 45_000,
       pageMax: setup.pageMax,
     });
-    this.server = faulty(this.witness.watch(this.memory), this.plan);
+    this.server = faulty(this.witness.watch(this.memory, memory), this.plan);
   }
 
   chaos(role: Role): Chaos {

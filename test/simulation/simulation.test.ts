@@ -4,7 +4,7 @@ import { setupOf } from './setups.ts';
 import { simulate } from './simulate.ts';
 
 /** `npm run soak` runs as many as there is time for. */
-const SEEDS = 36;
+const SEEDS = 30;
 
 describe('simulation', () => {
   it('gives the same history for the same seed, and another for another', async () => {

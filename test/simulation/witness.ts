@@ -1,12 +1,15 @@
+import { isPast } from '../../src/catalog/fold.ts';
 import { decodeEntry } from '../../src/log/entry.ts';
 import { decodeGarbage } from '../../src/manifest/garbage.ts';
-import { decodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
+import { decodeManifest, type Manifest, type Part } from '../../src/manifest/manifest.ts';
 import { StateHash } from '../../src/manifest/state-hash.ts';
 import { type Projection, project } from '../../src/runs/projection.ts';
 import { type LogRecord, revisionOf, runIdOf } from '../../src/runs/record.ts';
 import { decodeRun, isTerminal, type Run } from '../../src/runs/run.ts';
-import { readPart } from '../../src/snapshot/parts.ts';
-import { garbageKey, nameOfKey, orgOfKey, parseRunKey } from '../../src/store/keys.ts';
+import { decodeGroups } from '../../src/snapshot/history-index.ts';
+import { decodeHistoryGroup } from '../../src/snapshot/history-read.ts';
+import { readPart, readRange } from '../../src/snapshot/parts.ts';
+import { garbageKey, nameOfKey, orgOfKey, parseRunKey, partKey } from '../../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../../src/store/object-store.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -57,6 +60,8 @@ export class Witness {
   /** Called where something happened that a reader might miss if it looked right now. */
   onTurn: (orgId: string) => void = () => undefined;
   readonly #scheduler: Scheduler;
+  /** Parts that some committed version named. */
+  readonly #named = new Set<string>();
   readonly #entries = new Map<string, LogRecord[]>();
   /** True time at which a committed version gave the object up. */
   readonly #givenUpAt = new Map<string, number>();
@@ -70,12 +75,13 @@ export class Witness {
     this.violations.push({ law, message });
   }
 
-  watch(store: ObjectStore): ObjectStore {
+  /** `sound` is where the witness itself reads: the same objects, before anything rots. */
+  watch(store: ObjectStore, sound: ObjectStore = store): ObjectStore {
     return {
       ...passThrough(store),
       put: async (key, body, options) => {
         const put = await store.put(key, body, options);
-        if (put.outcome === 'written') await this.#written(store, key, body, put.meta);
+        if (put.outcome === 'written') await this.#written(sound, key, body, put.meta);
         return put;
       },
       delete: async (key, options) => {
@@ -160,13 +166,11 @@ export class Witness {
     const actual = StateHash.empty();
     const revisions = new Map<string, number>();
     for (const part of manifest.parts) {
-      const rows = await readPart(store, orgId, part).catch(() => null);
-      if (rows === null) {
+      this.#named.add(part.name);
+      const runs = await runsIn(store, orgId, part).catch(() => null);
+      if (runs === null)
         this.fail('6', `${orgId}: version ${version} names part ${part.name}, which cannot be read`);
-        continue;
-      }
-      for (let i = 0; i < rows.length; i++) {
-        const [runId, revision] = [rows.runId(i), rows.revision(i)];
+      for (const [runId, revision] of runs ?? []) {
         actual.add(runId, revision);
         revisions.set(runId, Math.max(revision, revisions.get(runId) ?? 0));
       }
@@ -177,6 +181,8 @@ export class Witness {
     for (const [runId, revision] of before?.revisions ?? []) {
       const now = revisions.get(runId);
       if (now !== undefined ? now >= revision : buried.has(runId)) continue;
+      const canonical = this.runsOf(orgId).get(runId);
+      if (canonical !== undefined && (canonical.removed || isPast(canonical.run, manifest.horizon))) continue;
       this.fail('2', `${orgId}: version ${version} took ${runId} back from revision ${revision} to ${now}`);
     }
     this.committed.set(orgId, { manifest, revisions });
@@ -209,7 +215,9 @@ export class Witness {
     if (!key.includes('/log/') && !key.includes('/snapshots/')) return;
 
     const givenUpAt = this.#givenUpAt.get(key);
-    if (givenUpAt === undefined) this.fail('6', `${key} was deleted; no committed version gave it up`);
+    // A part that no version ever named is an orphan.
+    if (givenUpAt === undefined && (key.includes('/log/') || this.#named.has(name)))
+      this.fail('6', `${key} was deleted; no committed version gave it up`);
     for (const round of this.rounds) {
       const runsFor = this.#scheduler.now - round.beganAt;
       if (round.orgId === orgId && round.beganAt < (givenUpAt ?? 0) && runsFor <= this.entryGraceMs / 2)
@@ -220,6 +228,7 @@ export class Witness {
       const runId = runIdOf(record);
       if (record.kind === 'delete' || buried.has(runId)) continue;
       const canonical = this.canonical.get(orgId)?.get(runId);
+      if (canonical && isPast(canonical.run, manifest?.horizon ?? null)) continue;
       if (
         record.kind === 'intent' &&
         (canonical === undefined || canonical.run.revision < record.row.revision)
@@ -233,6 +242,22 @@ export class Witness {
 
 /** Server-calibrated clocks are this good; see ServerClock. */
 const TIME_OUT_SLACK_MS = 40_000;
+
+/** Run id and revision of every run in a part; null where its object is gone. */
+async function runsIn(store: ObjectStore, orgId: string, part: Part): Promise<[string, number][] | null> {
+  if (part.level === 0) {
+    const rows = await readPart(store, orgId, part);
+    return rows && Array.from({ length: rows.length }, (_, i) => [rows.runId(i), rows.revision(i)]);
+  }
+  const runs: [string, number][] = [];
+  const key = partKey(orgId, part.name);
+  for (const group of decodeGroups(key, part.groups ?? '')) {
+    const history = decodeHistoryGroup(key, orgId, await readRange(store, orgId, part, group), group);
+    for (let i = 0; i < history.rows.length; i++)
+      if (history.isPrimary(i)) runs.push([history.rows.runId(i), history.rows.revision(i)]);
+  }
+  return runs;
+}
 
 export function passThrough(store: ObjectStore): ObjectStore {
   return {

@@ -17,6 +17,7 @@ export function runOf(changes: Partial<Run> = {}): Run {
     kind: 'job',
     reference_id: null,
     queue: null,
+    run_key: null,
     status: 'QUEUED',
     attempt: 1,
     revision: 1,

@@ -5,6 +5,7 @@ import {
   type CompactionOptions,
   isProblem,
   orgsOf,
+  shardOf,
   showPass,
   showResults,
 } from '../compaction.ts';
@@ -16,9 +17,10 @@ export function compactCommand(program: Command, signal: AbortSignal): void {
     program.command('compact').description('fold the tails of orgs into their snapshots'),
   ).action(async (options: CompactionOptions, command: Command) => {
     const orgs = orgsOf(options);
+    const shard = shardOf(options);
     const results = await withSession(command, signal, async ({ session, output }) => {
       const context = await openCompactor(session, options.codec);
-      const passed = await showPass(context, output, { orgs, parallel: options.parallel, signal });
+      const passed = await showPass(context, output, { orgs, shard, parallel: options.parallel, signal });
       output.value(passed);
       showResults(output, passed);
       return passed;

@@ -19,7 +19,9 @@ export function importCommand(program: Command, signal: AbortSignal): void {
     .argument('<file...>', 'NDJSON or a JSON array; - is standard input')
     .addOption(orgOption())
     .action(async (files: string[], { org }: { org: string }, command: Command) => {
-      const report = await withSession(command, signal, (context) => importFiles(context, org, files));
+      const report = await withSession(command, signal, (context) => importFiles(context, org, files), {
+        create: true,
+      });
       // What was good is imported; that some was not is a problem all the same.
       if (report.rejected_total > 0) throw new Exit(EXIT.problem);
     });

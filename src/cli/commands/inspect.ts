@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import { openCompactor } from '../../../compactor/open.ts';
 import { systemClock } from '../../core/clock.ts';
+import { amplification } from '../compaction.ts';
 import { withSession } from '../context.ts';
-import { ago, bold, bytes, count, counted, plain } from '../format.ts';
+import { ago, bold, bytes, count, counted, duration, plain } from '../format.ts';
 import { type Inspection, inspectOrg } from '../inspection.ts';
 import { orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
+import { EXIT, Exit } from '../run.ts';
 import { iso } from '../times.ts';
 
 export function inspectCommand(program: Command, signal: AbortSignal): void {
@@ -13,16 +15,22 @@ export function inspectCommand(program: Command, signal: AbortSignal): void {
     .command('inspect')
     .description("an org's manifest, parts, tail and garbage")
     .addOption(orgOption())
-    .action(async ({ org }: { org: string }, command: Command) => {
-      await withSession(command, signal, async ({ session, output }) => {
-        const inspection = await inspectOrg(await openCompactor(session), org, signal);
+    .option('--check', 'read every object of the org, and tell which make no sense')
+    .action(async ({ org, check }: { org: string; check?: boolean }, command: Command) => {
+      const { corrupt } = await withSession(command, signal, async ({ session, output }) => {
+        const inspection = await inspectOrg(await openCompactor(session), org, {
+          signal,
+          check: check ?? false,
+        });
         output.value(inspection);
         if (!output.json) show(output, inspection);
+        return inspection;
       });
+      if (corrupt.length > 0) throw new Exit(EXIT.problem);
     });
 }
 
-function show(output: Output, { org, manifest, tail, garbage }: Inspection): void {
+function show(output: Output, { org, manifest, tail, garbage, corrupt }: Inspection): void {
   if (manifest === null) output.line(`Org ${org} has no manifest: nothing of it was folded yet.`);
   else showManifest(output, manifest);
   section(output, 'Tail');
@@ -39,15 +47,18 @@ function show(output: Output, { org, manifest, tail, garbage }: Inspection): voi
     ['lists', count(garbage.lists)],
     [
       'objects',
-      `${count(garbage.objects)} (${counted(garbage.entries, 'entry', 'entries')}, ${counted(garbage.parts, 'part')})`,
+      `${count(garbage.objects)} (${counted(garbage.entries, 'entry', 'entries')}, ${counted(garbage.parts, 'part')}, ${counted(garbage.manifests, 'manifest copy', 'manifest copies')})`,
     ],
     ['oldest', whenOf(garbage.oldest_at)],
   ]);
+  if (corrupt.length === 0) return;
+  section(output, 'Corrupt');
+  for (const { key, reason } of corrupt) output.line(`  ${plain(key)}: ${plain(reason)}`);
 }
 
 function showManifest(output: Output, manifest: NonNullable<Inspection['manifest']>): void {
   output.line(bold(`Manifest of org ${manifest.org_id}`));
-  const { fold, totals, quarantine } = manifest;
+  const { fold, totals, quarantine, policy, horizon } = manifest;
   fields(output, [
     ['version', `${count(manifest.version)}, committed ${whenOf(manifest.committed_at)}`],
     ['size', bytes(manifest.size_bytes)],
@@ -62,6 +73,10 @@ function showManifest(output: Output, manifest: NonNullable<Inspection['manifest
       'all folds',
       `${counted(totals.entries, 'entry', 'entries')}, ${counted(totals.records, 'record')}, ${counted(totals.rows_written, 'row')} written`,
     ],
+    ['amplification', `${amplification(manifest.write_amplification)} rows written per run`],
+    ['retain', policy.retain_ms === null ? 'off' : duration(policy.retain_ms)],
+    ['time travel', policy.time_travel_ms === 0 ? 'off' : duration(policy.time_travel_ms)],
+    ['horizon', horizon === null ? '-' : iso(horizon)],
     ['open intents', count(manifest.intents.length)],
     ['tombstones', count(manifest.tombstones.length)],
     ['quarantine', count(quarantine.length)],
@@ -73,7 +88,13 @@ function showManifest(output: Output, manifest: NonNullable<Inspection['manifest
     [
       { head: 'PART', cell: ({ name }) => name },
       { head: 'LEVEL', cell: ({ level }) => (level === 0 ? 'head' : count(level)), align: 'right' },
+      { head: 'RUNS', cell: ({ runs }) => count(runs), align: 'right' },
       { head: 'ROWS', cell: ({ rows }) => count(rows), align: 'right' },
+      {
+        head: 'GROUPS',
+        cell: ({ row_groups }) => (row_groups === null ? '-' : count(row_groups)),
+        align: 'right',
+      },
       { head: 'SIZE', cell: ({ size_bytes }) => bytes(size_bytes), align: 'right' },
       { head: 'WHERE', cell: ({ inline_bytes }) => (inline_bytes === null ? 'object' : 'in the manifest') },
       {

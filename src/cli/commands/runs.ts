@@ -1,18 +1,18 @@
 import type { Command } from 'commander';
-import { findRuns, type RunFilter } from '../../catalog/views.ts';
+import type { RunFilter } from '../../catalog/views.ts';
 import { type Projection, tablesOf } from '../../runs/projection.ts';
 import type { RunStatus } from '../../runs/run.ts';
 import { withSession } from '../context.ts';
 import { count, counted, dim, plain, status } from '../format.ts';
 import { orgOption, positiveInteger, statuses, time } from '../options.ts';
 import type { Output } from '../output.ts';
+import { addTimeTravel, openView, type TimeTravelOptions } from '../time-travel.ts';
 import { iso } from '../times.ts';
 
 /** Rows that people get without --limit; the line below the table says how many there are. */
 const SHOWN_MAX = 50;
 
-interface RunsOptions {
-  org: string;
+interface RunsOptions extends TimeTravelOptions {
   namespace?: string;
   name?: string;
   status?: RunStatus[];
@@ -24,36 +24,45 @@ interface RunsOptions {
 }
 
 export function runsCommand(program: Command, signal: AbortSignal): void {
-  program
-    .command('runs')
-    .description('the runs of an org, newest first')
-    .addOption(orgOption())
-    .option('--namespace <namespace>', 'runs that write a table of this namespace')
-    .option('--name <name>', 'runs that write a table of this name')
-    .option('--status <status>', 'one or more, with commas between', statuses)
-    .option('--kind <kind>', 'runs of this kind')
-    .option('--queue <queue>', 'runs of this queue')
-    .option('--since <time>', 'created then or later: ISO-8601, or an age such as 24h', time)
-    .option('--until <time>', 'created before then', time)
-    .option('--limit <n>', `at most so many (default: all with --json, else ${SHOWN_MAX})`, positiveInteger)
-    .action(async (options: RunsOptions, command: Command) => {
-      await withSession(command, signal, async ({ session, output }) => {
-        const org = await session.catalog.org(options.org).refresh({ signal });
-        const filter = filterOf(options);
-        if (output.json) return output.values(org.runs(filter));
-        const found = findRuns(org.state, { ...filter, limit: undefined });
-        const shown = found.slice(0, options.limit ?? SHOWN_MAX).map(({ rows, i }) => rows.get(i));
-        showRuns(output, shown);
-        if (found.length === 0) return output.line(`Org ${options.org} has no such run.`);
-        const more = shown.length < found.length ? ' (--limit shows more)' : '';
-        output.line(
-          `\n${count(shown.length)} of ${counted(found.length, 'run')} of org ${options.org}${more}`,
-        );
-      });
+  addTimeTravel(
+    program
+      .command('runs')
+      .description('the runs of an org, newest first')
+      .addOption(orgOption())
+      .option('--namespace <namespace>', 'runs that write a table of this namespace')
+      .option('--name <name>', 'runs that write a table of this name')
+      .option('--status <status>', 'one or more, with commas between', statuses)
+      .option('--kind <kind>', 'runs of this kind')
+      .option('--queue <queue>', 'runs of this queue')
+      .option('--since <time>', 'created then or later: ISO-8601, or an age such as 24h', time)
+      .option('--until <time>', 'created before then', time)
+      .option(
+        '--limit <n>',
+        `at most so many (default: all with --json, else ${SHOWN_MAX})`,
+        positiveInteger,
+      ),
+  ).action(async (options: RunsOptions, command: Command) => {
+    await withSession(command, signal, async (context) => {
+      const { output } = context;
+      const { org, label } = await openView(context, options);
+      const filter = filterOf(options);
+      if (output.json) return output.values(org.runs(filter, { signal }));
+      const limit = options.limit ?? SHOWN_MAX;
+      const shown: Projection[] = [];
+      for await (const run of org.runs({ ...filter, limit: limit + 1 }, { signal })) shown.push(run);
+      if (shown.length === 0) return output.line(`There is no such run of ${label}.`);
+      showRuns(output, shown.slice(0, limit));
+      // How many more there are only history could tell.
+      output.line(
+        shown.length > limit
+          ? `\nThe newest ${counted(limit, 'run')} of ${label} (--limit shows more)`
+          : `\n${counted(shown.length, 'run')} of ${label}`,
+      );
     });
+  });
 }
 
-function filterOf({ namespace, name, org: _, ...rest }: RunsOptions): RunFilter {
+function filterOf({ namespace, name, org: _, version: __, asOf: ___, ...rest }: RunsOptions): RunFilter {
   const table = namespace === undefined && name === undefined ? undefined : { namespace, name };
   return { ...rest, table };
 }

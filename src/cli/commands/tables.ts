@@ -5,22 +5,25 @@ import { withSession } from '../context.ts';
 import { ago, count, counted, plain, status } from '../format.ts';
 import { orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
+import { addTimeTravel, openView, type TimeTravelOptions } from '../time-travel.ts';
 
 export function tablesCommand(program: Command, signal: AbortSignal): void {
-  program
-    .command('tables')
-    .description('every table of an org and who wrote it last')
-    .addOption(orgOption())
-    .action(async ({ org: orgId }: { org: string }, command: Command) => {
-      await withSession(command, signal, async ({ session, output }) => {
-        const org = await session.catalog.org(orgId).refresh({ signal });
-        const tables = org.tables();
-        await output.values(tables);
-        if (tables.length > 0) showTables(output, tables);
-        output.line(tables.length > 0 ? '' : `Org ${orgId} has no tables: no run has written one.`);
-        if (tables.length > 0) output.line(`${counted(tables.length, 'table')} of org ${orgId}`);
-      });
+  addTimeTravel(
+    program
+      .command('tables')
+      .description('every table of an org and who wrote it last')
+      .addOption(orgOption()),
+  ).action(async (options: TimeTravelOptions, command: Command) => {
+    await withSession(command, signal, async (context) => {
+      const { output } = context;
+      const { org, label } = await openView(context, options);
+      const tables = org.tables();
+      await output.values(tables);
+      if (tables.length > 0) showTables(output, tables);
+      output.line(tables.length > 0 ? '' : `There is no table of ${label}: no run has written one.`);
+      if (tables.length > 0) output.line(`${counted(tables.length, 'table')} of ${label}`);
     });
+  });
 }
 
 export function showTables(output: Output, tables: readonly TableView[]): void {

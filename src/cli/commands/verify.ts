@@ -1,14 +1,12 @@
 import type { Command } from 'commander';
 import type { CompactorContext } from '../../../compactor/context.ts';
 import { openCompactor } from '../../../compactor/open.ts';
-import { listOrgs } from '../../../compactor/pass.ts';
 import { type Verified, verifyOrg } from '../../../compactor/verify.ts';
 import { InputError } from '../../core/errors.ts';
-import { decodeSegment, isId } from '../../core/ids.ts';
-import { RUNS_PREFIX } from '../../store/keys.ts';
 import { withSession } from '../context.ts';
 import { bytes, count, counted, plain } from '../format.ts';
 import { orgsOption } from '../options.ts';
+import { everyOrg } from '../orgs.ts';
 import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
 
@@ -22,7 +20,12 @@ export function verifyCommand(program: Command, signal: AbortSignal): void {
       if (org !== undefined && all) throw new InputError('--org and --all exclude each other.');
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const verified = await verifyAll(context, output, org ?? (await everyOrg(context, signal)), signal);
+        const verified = await verifyAll(
+          context,
+          output,
+          org ?? (await everyOrg(context.store, signal)),
+          signal,
+        );
         return report(output, verified);
       });
       if (!ok) throw new Exit(EXIT.problem);
@@ -51,21 +54,6 @@ async function verifyAll(
   } finally {
     progress.stop();
   }
-}
-
-/** Also orgs that have canonical runs and nothing else: that is just what verify is there to find. */
-async function everyOrg({ store }: CompactorContext, signal: AbortSignal): Promise<string[]> {
-  const orgs = new Set(await listOrgs(store, signal));
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
-    for (const prefix of page.prefixes) {
-      const orgId = decodeSegment(prefix.slice(RUNS_PREFIX.length, -1));
-      if (isId(orgId)) orgs.add(orgId);
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return [...orgs].sort();
 }
 
 function report(output: Output, verified: readonly Verified[]): boolean {

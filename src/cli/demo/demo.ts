@@ -61,7 +61,7 @@ async function play(
       () => coldRefresh(url, org.id, signal),
       ({ cost }) => `by runfold, cold: ${counted(cost.requests, 'request')}`,
     );
-    const { tail } = await inspectOrg(await openCompactor(session), org.id, signal);
+    const { tail } = await inspectOrg(await openCompactor(session), org.id, { signal });
     return {
       org: org.id,
       runs: options.runs,

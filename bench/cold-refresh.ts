@@ -1,0 +1,188 @@
+import { seededRandom } from '../src/core/random.ts';
+import { latency } from '../src/store/latency.ts';
+import { MemoryStore } from '../src/store/memory.ts';
+import { RIVALS } from './rivals/index.ts';
+import type { Rival } from './rivals/rival.ts';
+import { runfold } from './rivals/runfold.ts';
+import { SkippingClock } from './support/clock.ts';
+import { type DatasetSize, datasetOf } from './support/dataset.ts';
+import { costOf } from './support/meter.ts';
+import { profiled } from './support/profile.ts';
+import {
+  type Report,
+  type ScenarioOptions,
+  type Spread,
+  showSpread,
+  spread,
+  thousands,
+} from './support/report.ts';
+
+const ORG = 'org';
+/** USD per request, GCS Standard, single region (DESIGN §9). Bytes inside a region are free. */
+const PRICES = { list: 0.005 / 1_000, get: 0.000_4 / 1_000 };
+const ROUNDS = 25;
+const WARMUPS = 3;
+/** Real time that one rival may use in one scenario before it gets fewer rounds: a scan computes for seconds. */
+const BUDGET_MS = 4_000;
+
+interface Scenario extends DatasetSize {
+  group: string;
+  name: string;
+}
+
+export interface Result extends DatasetSize {
+  scenario: string;
+  rival: string;
+  rows: number;
+  /** Waiting as simulated and computing as it was. */
+  ms: Spread;
+  /** Against runfold: of each round that both took part in. */
+  ratio: number;
+  samples: number;
+  requests: number;
+  rounds: number;
+  bytes: number;
+  dollarsPerMillion: number;
+}
+
+/** Cold refreshes of one org by every rival, over the same data on the same store with the same draws of latency. */
+export async function run(options: ScenarioOptions): Promise<Report> {
+  const scenarios = scenariosOf(options.quick);
+  const results: Result[] = [];
+  const notes: string[] = [];
+  for (const [at, scenario] of scenarios.entries()) {
+    const step = (label: string) => options.onProgress(at, scenarios.length, `${scenario.name}: ${label}`);
+    const measure = () => measureScenario(scenario, options, step);
+    if (options.profile) {
+      const { result, notes: top } = await profiled(`cold-refresh-${at}`, measure);
+      results.push(...result);
+      notes.push(...top);
+    } else results.push(...(await measure()));
+  }
+  return {
+    title: 'Cold refresh of one org',
+    head: ['scenario', 'rival', 'rows', 'ms', '× runfold', 'requests', 'rounds', 'bytes', '$ per 10⁶'],
+    rows: results.map((result, i) => [
+      result.scenario === results[i - 1]?.scenario ? '' : result.scenario,
+      result.rival,
+      thousands(result.rows),
+      showSpread(result.ms, 0),
+      result.ratio.toFixed(2),
+      thousands(result.requests),
+      thousands(result.rounds),
+      thousands(result.bytes),
+      result.dollarsPerMillion.toFixed(2),
+    ]),
+    notes: [
+      `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing takes what it takes. Median (least–most) of up to ${ROUNDS} interleaved rounds.`,
+      'In one round every rival draws the same times to first byte. Rounds are the longest chain of requests, measured.',
+      'Client CPU per real request (0.1–0.5 ms) is not in it, which favours whoever sends many.',
+      ...RIVALS.map(({ name, about }) => `${name}: ${about}.`),
+      ...notes,
+    ],
+    data: { results },
+  };
+}
+
+function scenariosOf(quick: boolean): Scenario[] {
+  const base: DatasetSize = { totalRuns: 10_000, orgRuns: 1_000, tables: 50, tailEntries: 20 };
+  const scenario = (group: string, name: string, change: Partial<DatasetSize>): Scenario => ({
+    group,
+    name,
+    ...base,
+    ...change,
+  });
+  if (quick) return [scenario('total', '2 000 runs in all', { totalRuns: 2_000, orgRuns: 200 })];
+  return [
+    ...[1_000, 10_000, 100_000, 1_000_000].map((totalRuns) =>
+      scenario('total', `${thousands(totalRuns)} runs in all, 1 000 of the org`, {
+        totalRuns,
+        orgRuns: Math.min(980, totalRuns),
+      }),
+    ),
+    ...[10, 10_000, 100_000].map((orgRuns) =>
+      scenario('share', `the org has ${thousands(orgRuns)} of 100 000 runs`, {
+        totalRuns: 100_000,
+        orgRuns,
+        tables: Math.min(1_000, Math.max(5, orgRuns / 20)),
+      }),
+    ),
+    ...[0, 200, 1_000, 5_000].map((tailEntries) =>
+      scenario('tail', `${thousands(tailEntries)} entries in the tail`, { tailEntries }),
+    ),
+    ...[10, 1_000, 10_000].map((tables) =>
+      scenario('tables', `20 000 runs of ${thousands(tables)} tables`, {
+        totalRuns: 20_000,
+        orgRuns: 20_000,
+        tables,
+      }),
+    ),
+  ];
+}
+
+async function measureScenario(
+  scenario: Scenario,
+  options: ScenarioOptions,
+  onStep: (label: string) => void,
+): Promise<Result[]> {
+  const { seed } = options;
+  const storeClock = new SkippingClock();
+  const memory = new MemoryStore({ clock: storeClock });
+  const data = datasetOf(ORG, scenario, seed);
+  onStep('preparing');
+  for (const rival of RIVALS) await rival.prepare(memory, data, storeClock);
+  const entrants = await Promise.all(RIVALS.map(async (rival) => ({ rival, samples: [] as number[] })));
+  const rounds: number[] = [];
+  const answers: number[] = [];
+  for (let round = -WARMUPS; round < ROUNDS; round++) {
+    for (const [at, { rival, samples }] of inTurn(entrants, round)) {
+      if (round > -WARMUPS && rounds[at]! <= round) continue;
+      // A rival that needs seconds has warmed up after one.
+      if (round > -WARMUPS && round < 0 && rounds[at]! < ROUNDS) continue;
+      onStep(`${rival.name}, round ${round}`);
+      const real = performance.now();
+      const clock = new SkippingClock();
+      const store = latency(memory, {
+        profile: options.latency,
+        clock,
+        random: seededRandom(seed * 1_000_000 + round),
+      });
+      const began = clock.monotonic();
+      const { rows } = await rival.refresh(store, ORG, clock);
+      const ms = clock.monotonic() - began;
+      answers[at] = rows;
+      if (round === -WARMUPS) {
+        rounds[at] = Math.max(1, Math.min(ROUNDS, Math.floor(BUDGET_MS / (performance.now() - real))));
+      }
+      if (round >= 0) samples[round] = ms;
+    }
+  }
+  onStep('counting');
+  const results: Result[] = [];
+  const own = entrants.find(({ rival }) => rival === runfold)!.samples;
+  for (const [at, { rival, samples }] of entrants.entries()) {
+    const cost = await costOf(memory, (store, clock) => rival.refresh(store, ORG, clock));
+    const { group: _, name, ...size } = scenario;
+    results.push({
+      ...size,
+      scenario: name,
+      rival: rival.name,
+      rows: answers[at]!,
+      ms: spread(samples),
+      ratio: spread(samples.map((ms, round) => ms / own[round]!)).median,
+      samples: samples.length,
+      requests: cost.requests,
+      rounds: cost.rounds,
+      bytes: cost.bytesRead,
+      dollarsPerMillion: 1e6 * (cost.list * PRICES.list + (cost.get + cost.head) * PRICES.get),
+    });
+  }
+  return results;
+}
+
+/** The same order in no two rounds that follow each other: nobody always runs in another's wake. */
+function inTurn<T>(items: readonly T[], round: number): [number, T][] {
+  const turned = items.map((item, at): [number, T] => [at, item]);
+  const shift = ((round % items.length) + items.length) % items.length;
+  return [...turned.slice(shift), ...turned.slice(0, shift)];
+}

@@ -1,0 +1,115 @@
+import { Overlay } from '../../src/catalog/fold.ts';
+import { CatalogState } from '../../src/catalog/state.ts';
+import { activeView, tablesView } from '../../src/catalog/views.ts';
+import { type Rows, RowsBuilder } from '../../src/snapshot/rows.ts';
+import { type Report, type ScenarioOptions, type Spread, spread } from '../support/report.ts';
+import { batchesOf, type OrgSize, tailOf } from '../support/world.ts';
+
+export interface LoadedOptions {
+  size: OrgSize;
+  tailRecords: number;
+  rounds: number;
+}
+
+export interface Loaded {
+  rows: number;
+  tables: number;
+  active: number;
+  tailRecords: number;
+  /** Everything that loading the rows, indexing their ids and asking every view once has left behind. */
+  residentBytesPerRow: number;
+  /** The columns alone, by their own account. */
+  columnBytesPerRow: number;
+  /** ms. First: of a head that nobody asked before. After: of the state that a warm refresh has made. */
+  tablesFirst: number;
+  tablesAfter: Spread;
+  tablesAgain: Spread;
+  activeFirst: number;
+  activeAfter: Spread;
+  activeAgain: Spread;
+}
+
+/** A child of `scale`: one org as a reader holds it, in a process where nothing else takes memory. */
+export async function run({ child }: ScenarioOptions): Promise<Report> {
+  const data = await measure(child as LoadedOptions);
+  return { title: 'loaded', head: [], rows: [], notes: [], data };
+}
+
+const END = Date.UTC(2026, 9, 1);
+
+async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Loaded> {
+  // Once through on another org, small: what the compiler keeps is no row's.
+  ask(new CatalogState('warm', null, load({ ...size, orgId: 'warm', runs: 2_000 }), new Overlay()));
+  const before = await resident();
+  const rows = load(size);
+  const columns = rows.sizeBytes;
+  let state = new CatalogState(size.orgId, null, rows, new Overlay());
+  rows.indexOf(rows.runId(0));
+  const first = ask(state);
+  const bytes = (await resident()) - before;
+  const after = { tables: [] as number[], active: [] as number[] };
+  const again = { tables: [] as number[], active: [] as number[] };
+  const warmups = 10;
+  for (let round = -warmups; round < rounds; round++) {
+    state = refreshed(size, rows, tailRecords, round);
+    for (const samples of [after, again]) {
+      const { tablesMs, activeMs } = ask(state);
+      if (round < 0) continue;
+      samples.tables.push(tablesMs);
+      samples.active.push(activeMs);
+    }
+  }
+  return {
+    rows: rows.length,
+    tables: tablesView(state).length,
+    active: activeView(state).length,
+    tailRecords,
+    residentBytesPerRow: bytes / rows.length,
+    columnBytesPerRow: columns / rows.length,
+    tablesFirst: first.tablesMs,
+    tablesAfter: spread(after.tables),
+    tablesAgain: spread(again.tables),
+    activeFirst: first.activeMs,
+    activeAfter: spread(after.active),
+    activeAgain: spread(again.active),
+  };
+}
+
+function load(size: OrgSize): Rows {
+  const builder = new RowsBuilder(size.orgId, size.runs);
+  for (const batch of batchesOf({ ...size, foldRecords: 20_000 }, END)) {
+    for (const row of batch) builder.add(row);
+  }
+  return builder.build();
+}
+
+/** Half of the tail are newer revisions of runs in the head, half are new runs. */
+function refreshed(size: OrgSize, rows: Rows, records: number, round: number): CatalogState {
+  const overlay = new Overlay();
+  for (const [i, row] of tailOf(size, records, END + 60_000, round).entries()) {
+    const known = rows.runId((i * 6_151 + round * 13 + rows.length) % rows.length);
+    overlay.apply({ kind: 'put', row: i % 2 === 0 ? { ...row, run_id: known } : row });
+  }
+  const state = new CatalogState(size.orgId, null, rows, overlay);
+  // A refresh has merged them before it resolves.
+  void state.segments;
+  return state;
+}
+
+function ask(state: CatalogState): { tablesMs: number; activeMs: number } {
+  const start = performance.now();
+  tablesView(state);
+  const tables = performance.now();
+  activeView(state);
+  return { tablesMs: tables - start, activeMs: performance.now() - tables };
+}
+
+/** Heap and buffers in use, garbage apart: needs `--expose-gc`. */
+async function resident(): Promise<number> {
+  for (let i = 0; i < 4; i++) {
+    globalThis.gc?.();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}

@@ -1,0 +1,124 @@
+import { mapParallel } from '../src/core/concurrency.ts';
+import { crc32c } from '../src/core/crc32c.ts';
+import { CorruptError, errorMessage, OutcomeUnknownError, StoreError } from '../src/core/errors.ts';
+import { decodeSegment, isId } from '../src/core/ids.ts';
+import { objectsOf } from '../src/runs/open.ts';
+import { decodeRun, type Run } from '../src/runs/run.ts';
+import { RUNS_PREFIX } from '../src/store/keys.ts';
+import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import type { CompactorContext } from './context.ts';
+
+/**
+ * Flat keys of older deployments, `authoritative-runs/runs/<run_id>.json`, whose org is inside (ADR 0003).
+ * `copy` leaves them where they are, for software that still reads them; `move` deletes each once its copy stands.
+ */
+export type LegacyMode = 'copy' | 'move' | 'skip';
+
+export interface Legacy {
+  scanned: number;
+  /** Written under the org, as a new run or a newer revision. */
+  copied: number;
+  /** The org's copy is as new or newer. */
+  unchanged: number;
+  deleted: number;
+  failed: { key: string; reason: string }[];
+}
+
+export interface LegacyOptions {
+  mode: LegacyMode;
+  /** Makes a copied run visible: appends its record. */
+  index: (run: Run, signal: AbortSignal) => Promise<void>;
+  orgs?: readonly string[] | undefined;
+  shard: { index: number; count: number };
+  dryRun: boolean;
+  before?: ((runs: number) => Promise<void>) | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((legacy: Legacy) => void) | undefined;
+}
+
+/** Idempotent. One LIST per 1000 flat keys; for each run two reads, and a write and a share of an entry where it is newer. */
+export async function bringInLegacy(context: CompactorContext, options: LegacyOptions): Promise<Legacy> {
+  const legacy: Legacy = { scanned: 0, copied: 0, unchanged: 0, deleted: 0, failed: [] };
+  const objects = objectsOf(context.runs, context.store) ?? context.store;
+  if (options.mode === 'skip') return legacy;
+  const { index, count } = options.shard;
+  let pageToken: string | undefined;
+  do {
+    const page = await objects.list({
+      prefix: RUNS_PREFIX,
+      delimiter: '/',
+      pageToken,
+      signal: options.signal,
+    });
+    const own = page.items.filter(({ key }) => crc32c(new TextEncoder().encode(key)) % count === index);
+    const wave = options.before === undefined ? own.length : context.limits.parallelMax;
+    for (let i = 0; i < own.length; i += wave) {
+      const some = own.slice(i, i + wave);
+      await options.before?.(some.length);
+      await mapParallel(
+        some,
+        context.limits.parallelMax,
+        (item, stop) => bringIn(context, objects, item, legacy, options, stop),
+        options.signal,
+      );
+      options.onProgress?.(legacy);
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return legacy;
+}
+
+async function bringIn(
+  { runs, limits }: CompactorContext,
+  objects: ObjectStore,
+  item: ObjectMeta,
+  legacy: Legacy,
+  { mode, index, dryRun, orgs }: LegacyOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const { key } = item;
+  try {
+    const got = await objects.get(key, { signal });
+    if (got.outcome !== 'found') return;
+    const run = decodeFlat(key, got.body);
+    if (orgs !== undefined && !orgs.includes(run.org_id)) return;
+    legacy.scanned++;
+    for (let round = 0; ; round++) {
+      const stored = await runs.read(run.org_id, run.run_id, signal);
+      if (stored !== null && stored.run.revision >= run.revision) {
+        legacy.unchanged++;
+        break;
+      }
+      if (dryRun) {
+        legacy.copied++;
+        break;
+      }
+      const put =
+        stored === null ? await runs.create(run, signal) : await runs.replace(run, stored.token, signal);
+      if (put.outcome === 'written') {
+        await index(run, signal);
+        legacy.copied++;
+        break;
+      }
+      if (round >= limits.contentionRoundsMax) throw new OutcomeUnknownError(`${key} could not be copied.`);
+    }
+    if (mode !== 'move') return;
+    // Exactly the object that was copied: a newer one, written meanwhile by old software, stays for the next pass.
+    const gone =
+      dryRun ||
+      (await objects.delete(key, { ifGeneration: got.meta.generation, signal })).outcome === 'deleted';
+    if (gone) legacy.deleted++;
+  } catch (error) {
+    if (signal.aborted || error instanceof StoreError || error instanceof OutcomeUnknownError) throw error;
+    legacy.scanned++;
+    legacy.failed.push({ key, reason: errorMessage(error) });
+  }
+}
+
+function decodeFlat(key: string, body: Uint8Array): Run {
+  const run = decodeRun(key, body);
+  const runId = decodeSegment(key.slice(RUNS_PREFIX.length).replace(/\.json$/, ''));
+  if (!isId(run.org_id)) throw new CorruptError(key, 'it names no org');
+  if (!isId(run.run_id) || run.run_id !== runId) throw new CorruptError(key, `it holds run ${run.run_id}`);
+  return run;
+}

@@ -1,0 +1,182 @@
+import { throwIfAborted } from '../src/core/clock.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
+import { CorruptError, StoreError } from '../src/core/errors.ts';
+import { decodeSegment, isId } from '../src/core/ids.ts';
+import { objectsOf } from '../src/runs/open.ts';
+import type { Run } from '../src/runs/run.ts';
+import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
+import { type ResumableScan, SqlRunStore } from '../src/runs/sql-run-store.ts';
+import { parseRunKey, RUNS_PREFIX, runsPrefix } from '../src/store/keys.ts';
+import type { ListPage, ObjectStore } from '../src/store/object-store.ts';
+import type { CompactorContext } from './context.ts';
+
+/** Behind every run id of an org. */
+const BEYOND = '\u{10ffff}';
+
+type Scanning = { scan(options: ResumableScan): AsyncIterable<ScannedRun> };
+
+/** A stretch of one org's canonical runs, in the order of their store. New runs fall into exactly one stretch. */
+export interface Stretch {
+  org_id: string;
+  /** Cursor of the last run before it, null at the org's first; and of its last run, null at the org's end. */
+  after: string | null;
+  until: string | null;
+  /** As counted when the stretch was planned. */
+  runs: number;
+}
+
+export type SourceRun =
+  | { cursor: string; key: string; run: Run }
+  | { cursor: string; key: string; problem: unknown };
+
+export interface ReadOptions {
+  signal?: AbortSignal | undefined;
+  /** Reads only these runs; the rest costs no read where runs are objects. */
+  select?: ((runId: string) => boolean) | undefined;
+  /** Asked before each read, for a rate limit. */
+  before?: ((runs: number) => Promise<void>) | undefined;
+}
+
+/** Canonical runs as jobs over all of them need them: by org, by stretch, from a cursor on. */
+export interface RunSource {
+  orgs(signal?: AbortSignal): AsyncIterable<string>;
+  /** Cursors of all runs of the org, ascending; cheaper than their runs where runs are objects. */
+  cursors(orgId: string, signal?: AbortSignal): AsyncIterable<string>;
+  /** Unreadable runs as problems. A store that fails throws: its runs are not broken, and somebody should come again. */
+  runs(stretch: Pick<Stretch, 'org_id' | 'after' | 'until'>, options?: ReadOptions): AsyncIterable<SourceRun>;
+  /** Whether a run lies in a stretch, by the order of the store. */
+  holds(stretch: Pick<Stretch, 'after' | 'until'>, runId: string): boolean;
+}
+
+export function runSource({
+  runs,
+  store,
+  limits,
+}: Pick<CompactorContext, 'runs' | 'store' | 'limits'>): RunSource {
+  const objects = objectsOf(runs, store);
+  return objects === null ? scanSource(runs) : objectSource(objects, runs, limits.parallelMax);
+}
+
+/** Cursors are encoded run ids as they stand in keys, `.json` and all: their order is that of the listing. */
+function objectSource(store: ObjectStore, runs: RunStore, parallel: number): RunSource {
+  const fileOf = (runId: string) => `${encodeURIComponent(runId)}.json`;
+  async function* pages(orgId: string, after: string | null, until: string | null, signal?: AbortSignal) {
+    const prefix = runsPrefix(orgId);
+    const start = after === null ? undefined : `${prefix}${after}\0`;
+    const end = until === null ? undefined : `${prefix}${until}\0`;
+    let pageToken: string | undefined;
+    do {
+      const page: ListPage = await store.list({ prefix, start, end, pageToken, signal });
+      yield page.items.map(({ key }) => ({ key, cursor: key.slice(prefix.length) }));
+      pageToken = page.next ?? undefined;
+    } while (pageToken !== undefined);
+  }
+  return {
+    orgs: (signal) => objectOrgs(store, signal),
+    async *cursors(orgId, signal) {
+      for await (const page of pages(orgId, null, null, signal)) for (const { cursor } of page) yield cursor;
+    },
+    async *runs({ org_id, after, until }, { signal, select, before } = {}) {
+      for await (const page of pages(org_id, after, until, signal)) {
+        const wanted = page.filter(({ key }) => {
+          const runId = parseRunKey(key)?.runId;
+          return runId === undefined || select === undefined || select(runId);
+        });
+        // Small waves keep a rate limit even.
+        const wave = before === undefined ? wanted.length : parallel;
+        for (let i = 0; i < wanted.length; i += wave) {
+          const some = wanted.slice(i, i + wave);
+          await before?.(some.length);
+          const read = await mapParallel(some, parallel, (one, stop) => readOne(runs, one, stop), signal);
+          for (const one of read) if (one !== null) yield one;
+        }
+      }
+    },
+    holds: ({ after, until }, runId) => {
+      const cursor = fileOf(runId);
+      return (after === null || cursor > after) && (until === null || cursor <= until);
+    },
+  };
+}
+
+async function readOne(
+  runs: RunStore,
+  { key, cursor }: { key: string; cursor: string },
+  signal: AbortSignal,
+): Promise<SourceRun | null> {
+  const ids = parseRunKey(key);
+  if (ids === null)
+    return { key, cursor, problem: new CorruptError(key, 'the name is not that of a canonical run') };
+  try {
+    const stored = await runs.read(ids.orgId, ids.runId, signal);
+    return stored === null ? null : { key, cursor, run: stored.run };
+  } catch (problem) {
+    if (signal.aborted || problem instanceof StoreError) throw problem;
+    return { key, cursor, problem };
+  }
+}
+
+async function* objectOrgs(store: ObjectStore, signal?: AbortSignal): AsyncIterable<string> {
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
+    for (const prefix of page.prefixes) {
+      const orgId = decodeSegment(prefix.slice(RUNS_PREFIX.length, -1));
+      if (isId(orgId)) yield orgId;
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+}
+
+/** Any run store, through its scan: cursors are run ids. One that cannot start in the middle is read from its start. */
+function scanSource(runs: RunStore): RunSource {
+  const scan = (options: ResumableScan) => (runs as Scanning).scan(options);
+  return {
+    orgs: (signal) => scannedOrgs(runs, signal),
+    async *cursors(orgId, signal) {
+      for await (const one of scan({ orgId, signal })) if ('run' in one) yield one.run.run_id;
+    },
+    async *runs({ org_id: orgId, after, until }, { signal, select, before } = {}) {
+      const from = after === null ? undefined : { orgId, runId: after };
+      let last = after ?? '';
+      for await (const one of scan({ orgId, after: from, signal })) {
+        throwIfAborted(signal);
+        if ('problem' in one) {
+          if (one.problem instanceof StoreError) throw one.problem;
+          const runId = one.key.slice(one.key.lastIndexOf('/') + 1);
+          if (until !== null && runId > until) return;
+          if (after === null || runId > after) yield { ...one, cursor: last };
+          continue;
+        }
+        const { run_id } = one.run;
+        if (after !== null && run_id <= after) continue;
+        if (until !== null && run_id > until) return;
+        last = run_id;
+        if (select !== undefined && !select(run_id)) continue;
+        await before?.(1);
+        yield { ...one, cursor: run_id };
+      }
+    },
+    holds: ({ after, until }, runId) =>
+      (after === null || runId > after) && (until === null || runId <= until),
+  };
+}
+
+/** From org to org where the scan can start in the middle, else through all runs. */
+async function* scannedOrgs(runs: RunStore, signal?: AbortSignal): AsyncIterable<string> {
+  const jumps = runs instanceof SqlRunStore;
+  let last: string | null = null;
+  let more = true;
+  while (more) {
+    more = false;
+    const options: ResumableScan = { signal };
+    if (jumps && last !== null) options.after = { orgId: last, runId: BEYOND };
+    for await (const one of (runs as Scanning).scan(options)) {
+      if ('problem' in one || one.run.org_id === last) continue;
+      last = one.run.org_id;
+      yield last;
+      more = jumps;
+      if (jumps) break;
+    }
+  }
+}

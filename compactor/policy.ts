@@ -1,0 +1,56 @@
+import { fold } from '../src/catalog/fold.ts';
+import { CorruptError } from '../src/core/errors.ts';
+import type { Policy } from '../src/manifest/manifest.ts';
+import { manifestKey } from '../src/store/keys.ts';
+import type { CompactorContext } from './context.ts';
+import { find, plan } from './plan.ts';
+import { horizonAt, isPastPart, retired } from './retention.ts';
+
+/** What the next fold would forget under a policy. */
+export interface Forgotten {
+  /** Server time before which ended runs are forgotten; null: nothing ever was or is. */
+  horizon: number | null;
+  /** Runs dropped from the head, and with whole parts. */
+  head_runs: number;
+  parts: number;
+  part_runs: number;
+  /** Parts that stay, but may hold runs that readers no longer show; those go when the part merges. */
+  parts_partly: number;
+}
+
+/** Counts only; nothing is written. Requests as those of a fold up to its first PUT. */
+export async function previewPolicy(
+  context: CompactorContext,
+  orgId: string,
+  policy: Policy,
+  signal?: AbortSignal,
+): Promise<Forgotten> {
+  for (let round = 0; round < context.limits.refreshAttemptsMax; round++) {
+    const found = await find(context, orgId, signal);
+    const work = await plan(context, found, signal);
+    // Another compactor was quicker.
+    if (work === null) continue;
+    const { manifest } = found.current;
+    const horizon = horizonAt(manifest, policy, found.listedAt);
+    const { rows } = fold(work.base, work.overlay, manifest?.horizon ?? null);
+    const history = (manifest?.parts ?? []).filter(({ level }) => level > 0);
+    const past = history.filter((part) => isPastPart(part, horizon));
+    const partly = history.filter(
+      (part) =>
+        !past.includes(part) &&
+        horizon !== null &&
+        part.created_at_min !== null &&
+        part.created_at_min < horizon,
+    );
+    return {
+      horizon,
+      head_runs: retired(rows, horizon).length,
+      parts: past.length,
+      part_runs: past.reduce((sum, { runs }) => sum + runs, 0),
+      parts_partly: partly.length,
+    };
+  }
+  throw new CorruptError(manifestKey(orgId), 'objects that it names are missing', {
+    hint: 'Run `runfold verify`, then `runfold repair`.',
+  });
+}

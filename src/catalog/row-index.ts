@@ -1,0 +1,170 @@
+import { isTerminal, type RunStatus } from '../runs/run.ts';
+import type { Rows } from '../snapshot/rows.ts';
+import { type Codes, codesFor, type NumberVector } from '../snapshot/vectors.ts';
+import { compareDatasets, type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.ts';
+
+/**
+ * What views ask of rows, worked out once per `Rows`, which never change: a refresh that brings only a tail reuses it.
+ * Tables are numbers of `cache`; columns of numbers, because an org may have many tables and few readers ask for all.
+ */
+export interface RowIndex {
+  readonly cache: ShapeCache;
+  /** Numbers of rows that have not ended, newest first. */
+  readonly active: Uint32Array;
+  /** By row; and by shape, how many rows have it. */
+  readonly shapeOf: Codes;
+  readonly rowsOfShape: Uint32Array;
+  /** By table: the newest row, and the newest that succeeded; −1: none, as for tables that are only read. */
+  readonly latest: Int32Array;
+  readonly success: Int32Array;
+  /** By table: how many feed it (it feeds) directly. */
+  readonly upstream: Uint32Array;
+  readonly downstream: Uint32Array;
+  /** Tables that some row writes, sorted. */
+  readonly written: Uint32Array;
+  readonly edges: Edges;
+}
+
+/** How many times the shapes of one index read `from` and write `to`: distinct edges, sorted, and a count for each. */
+export class Edges {
+  readonly keys: Float64Array;
+  readonly #counts: Uint32Array;
+
+  constructor(shapes: Iterable<Shape>) {
+    const all: number[] = [];
+    forEachEdge(shapes, (from, to) => all.push(edgeKey(from.number, to.number)));
+    const sorted = Float64Array.from(all).sort();
+    const keys = new Float64Array(sorted.length);
+    const counts = new Uint32Array(sorted.length);
+    let n = 0;
+    for (const key of sorted) {
+      if (n === 0 || keys[n - 1] !== key) keys[n++] = key;
+      counts[n - 1]!++;
+    }
+    this.keys = keys.slice(0, n);
+    this.#counts = counts.slice(0, n);
+  }
+
+  count(from: number, to: number): number {
+    const key = edgeKey(from, to);
+    let [low, high] = [0, this.keys.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.keys[middle]! < key) low = middle + 1;
+      else high = middle;
+    }
+    return this.keys[low] === key ? this.#counts[low]! : 0;
+  }
+}
+
+/** Two table numbers below 2^26 in the 53 bits of one. */
+const EDGE_BASE = 2 ** 26;
+
+function edgeKey(from: number, to: number): number {
+  return from * EDGE_BASE + to;
+}
+
+export function tablesOfEdge(key: number): { from: number; to: number } {
+  return { from: Math.floor(key / EDGE_BASE), to: key % EDGE_BASE };
+}
+
+/** An edge comes once for each time that some shape has it. */
+export function forEachEdge(
+  shapes: Iterable<Shape>,
+  visit: (from: NamedTable, to: NamedTable) => void,
+): void {
+  for (const { tables, inputs } of shapes) {
+    for (const to of tables) for (const from of inputs) visit(from, to);
+  }
+}
+
+const indexes = new WeakMap<Rows, RowIndex>();
+
+export function rowIndex(rows: Rows): RowIndex {
+  let index = indexes.get(rows);
+  if (index === undefined) {
+    index = build(rows);
+    indexes.set(rows, index);
+  }
+  return index;
+}
+
+/** Orders rows of one table as `newestFirst` does, mostly without looking further than their last change. */
+export function ageOrder(rows: Rows): (i: number, j: number) => number {
+  const updated = rows.vector('updated_at') as NumberVector;
+  return (i, j) => updated.raw(j) - updated.raw(i) || newestFirst({ rows, i }, { rows, i: j });
+}
+
+/** By code: whether the status passes. */
+export function statusFlags(rows: Rows, passes: (status: RunStatus) => boolean): Uint8Array {
+  return Uint8Array.from(rows.dictionary('status'), (status) =>
+    status !== null && passes(status as RunStatus) ? 1 : 0,
+  );
+}
+
+function build(rows: Rows): RowIndex {
+  const cache = new ShapeCache(rows);
+  const order = ageOrder(rows);
+  const statuses = rows.codes('status');
+  const isActive = statusFlags(rows, (status) => !isTerminal(status));
+  const isSuccess = statusFlags(rows, (status) => status === 'SUCCEEDED');
+  const numbers = new Uint32Array(rows.length);
+  const active: number[] = [];
+  const latest: number[] = [];
+  const success: number[] = [];
+  const counts: number[] = [];
+  for (let i = 0; i < rows.length; i++) {
+    const { number } = cache.of(i);
+    const status = statuses[i]!;
+    numbers[i] = number;
+    if (number === counts.length) {
+      counts.push(1);
+      latest.push(i);
+      success.push(isSuccess[status] === 1 ? i : -1);
+    } else {
+      counts[number]!++;
+      if (order(i, latest[number]!) < 0) latest[number] = i;
+      if (isSuccess[status] === 1 && (success[number]! < 0 || order(i, success[number]!) < 0))
+        success[number] = i;
+    }
+    if (isActive[status] === 1) active.push(i);
+  }
+  const shapeOf = codesFor(cache.shapes.length, rows.length);
+  shapeOf.set(numbers);
+  return {
+    cache,
+    active: Uint32Array.from(active.sort(order)),
+    shapeOf,
+    rowsOfShape: Uint32Array.from(counts),
+    ...tablesOfShapes(cache, latest, success, order),
+  };
+}
+
+function tablesOfShapes(
+  { shapes, tables }: ShapeCache,
+  latestOfShape: readonly number[],
+  successOfShape: readonly number[],
+  order: (i: number, j: number) => number,
+): Pick<RowIndex, 'latest' | 'success' | 'upstream' | 'downstream' | 'written' | 'edges'> {
+  const latest = new Int32Array(tables.length).fill(-1);
+  const success = new Int32Array(tables.length).fill(-1);
+  const upstream = new Uint32Array(tables.length);
+  const downstream = new Uint32Array(tables.length);
+  const newer = (i: number, j: number) => (i < 0 || j < 0 ? Math.max(i, j) : order(i, j) <= 0 ? i : j);
+  for (const shape of shapes) {
+    for (const { number } of shape.tables) {
+      latest[number] = newer(latest[number]!, latestOfShape[shape.number]!);
+      success[number] = newer(success[number]!, successOfShape[shape.number]!);
+    }
+  }
+  const edges = new Edges(shapes);
+  for (const key of edges.keys) {
+    const { from, to } = tablesOfEdge(key);
+    upstream[to]!++;
+    downstream[from]!++;
+  }
+  const written = Uint32Array.from(tables.keys())
+    .filter((number) => latest[number]! >= 0)
+    .sort((a, b) => compareDatasets(tables[a]!.table, tables[b]!.table));
+  return { latest, success, upstream, downstream, written, edges };
+}

@@ -1,0 +1,57 @@
+import type { Command } from 'commander';
+import { openCompactor } from '../../../compactor/open.ts';
+import { type Repaired, repairOrg } from '../../../compactor/repair.ts';
+import { type CommandContext, withSession } from '../context.ts';
+import { count, counted, plain } from '../format.ts';
+import { orgOption } from '../options.ts';
+import type { Output } from '../output.ts';
+import { EXIT, Exit } from '../run.ts';
+
+export function repairCommand(program: Command, signal: AbortSignal): void {
+  program
+    .command('repair')
+    .description("build an org's snapshot anew from its canonical runs, while writers go on")
+    .addOption(orgOption())
+    .option('--dry-run', 'read everything and tell what would be done; change nothing')
+    .action(async ({ org, dryRun = false }: { org: string; dryRun?: boolean }, command: Command) => {
+      const repaired = await withSession(command, signal, (context) => repair(context, org, dryRun));
+      if (repaired.unreadable.length > 0) throw new Exit(EXIT.problem);
+    });
+}
+
+async function repair(
+  { session, output, signal }: CommandContext,
+  orgId: string,
+  dryRun: boolean,
+): Promise<Repaired> {
+  const context = await openCompactor(session);
+  const progress = output.progress('Reading canonical runs', (runs) => counted(runs, 'run'));
+  try {
+    const repaired = await repairOrg(context, orgId, {
+      dryRun,
+      signal,
+      onProgress: (runs) => progress.update(runs),
+    });
+    progress.stop();
+    output.value({ dry_run: dryRun, ...repaired });
+    show(output, repaired, dryRun);
+    return repaired;
+  } finally {
+    progress.stop();
+  }
+}
+
+function show(
+  output: Output,
+  { org_id, version, runs, released, discarded, unreadable }: Repaired,
+  dryRun: boolean,
+) {
+  for (const key of released) output.line(`released: ${key}`);
+  for (const key of discarded) output.line(`discarded: ${key}`);
+  for (const { key, reason } of unreadable) output.note(`unreadable: ${key}: ${plain(reason)}`);
+  const verb = dryRun ? 'would become' : 'is now';
+  output.line(
+    `Org ${org_id} ${verb} version ${count(version)} with ${counted(runs, 'run')}` +
+      (unreadable.length > 0 ? `; ${counted(unreadable.length, 'canonical run')} cannot be read` : ''),
+  );
+}

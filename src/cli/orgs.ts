@@ -1,0 +1,77 @@
+import { type Command, Option } from 'commander';
+import { type Failure, isFailure, listOrgs, safely } from '../../compactor/pass.ts';
+import { InputError } from '../core/errors.ts';
+import { decodeSegment, isId } from '../core/ids.ts';
+import { RUNS_PREFIX } from '../store/keys.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { plain } from './format.ts';
+import { orgsOption } from './options.ts';
+import type { Output } from './output.ts';
+
+/** `--org A --org B`, or `--all`: one of the two must be said. */
+export interface OrgsOptions {
+  org?: string[];
+  all?: boolean;
+}
+
+export function addOrgsOptions(command: Command): Command {
+  return command
+    .addOption(orgsOption('this org; may be repeated'))
+    .addOption(new Option('--all', 'every org there is'));
+}
+
+export function checkOrgsOptions({ org, all }: OrgsOptions): void {
+  if ((org === undefined) === (all !== true)) {
+    throw new InputError(org === undefined ? 'No org was named.' : '--org and --all exclude each other.', {
+      hint: 'Say either --org ORG or --all.',
+    });
+  }
+}
+
+export async function orgsOf(
+  store: ObjectStore,
+  { org }: OrgsOptions,
+  signal: AbortSignal,
+): Promise<string[]> {
+  return org ?? (await listOrgs(store, signal));
+}
+
+/** Also orgs that have canonical runs and nothing else. */
+export async function everyOrg(store: ObjectStore, signal: AbortSignal): Promise<string[]> {
+  const orgs = new Set(await listOrgs(store, signal));
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
+    for (const prefix of page.prefixes) {
+      const orgId = decodeSegment(prefix.slice(RUNS_PREFIX.length, -1));
+      if (isId(orgId)) orgs.add(orgId);
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return [...orgs].sort();
+}
+
+/** Of one org: what the work gave, or why it failed. */
+export type PerOrg<T> = T | ({ org_id: string } & Failure);
+
+/** One org after the other. One that fails is told on standard error, and stops nobody. */
+export async function forEachOrg<T extends { org_id: string }>(
+  output: Output,
+  orgs: readonly string[],
+  signal: AbortSignal,
+  work: (orgId: string) => Promise<T>,
+): Promise<{ results: PerOrg<T>[]; good: T[] }> {
+  const results: PerOrg<T>[] = [];
+  const good: T[] = [];
+  for (const orgId of orgs) {
+    const result = await safely(signal, () => work(orgId));
+    if (isFailure(result)) {
+      results.push({ org_id: orgId, ...result });
+      output.note(`failed: org ${orgId}: ${plain(result.message)} (${result.code})`);
+    } else {
+      results.push(result);
+      good.push(result);
+    }
+  }
+  return { results, good };
+}

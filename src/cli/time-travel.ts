@@ -1,0 +1,35 @@
+import type { Command } from 'commander';
+import type { OrgCatalog, OrgSnapshot } from '../catalog/catalog.ts';
+import { InputError } from '../core/errors.ts';
+import type { CommandContext } from './context.ts';
+import { positiveInteger, time } from './options.ts';
+import { iso } from './times.ts';
+
+export interface TimeTravelOptions {
+  org: string;
+  version?: number;
+  asOf?: number;
+}
+
+export function addTimeTravel(command: Command): Command {
+  return command
+    .option('--version <n>', 'as this version of the manifest has it, without the tail', positiveInteger)
+    .option('--as-of <time>', 'as the version that was current then: ISO-8601, or an age such as 2h', time);
+}
+
+/** The org as it is now, or as a kept version has it, and words for which of the two it is. */
+export async function openView(
+  { session, signal }: CommandContext,
+  { org: orgId, version, asOf }: TimeTravelOptions,
+): Promise<{ org: OrgCatalog | OrgSnapshot; label: string }> {
+  if (version !== undefined && asOf !== undefined) {
+    throw new InputError('--version and --as-of exclude each other.', { hint: 'Leave one of them out.' });
+  }
+  if (version === undefined && asOf === undefined) {
+    return { org: await session.catalog.org(orgId).refresh({ signal }), label: `org ${orgId}` };
+  }
+  const query = version === undefined ? { asOf: asOf as number } : { version };
+  const org = await session.catalog.open(orgId, query, { signal });
+  const when = org.committedAt === null ? '' : ` of ${iso(org.committedAt)}`;
+  return { org, label: `org ${orgId} in version ${org.version}${when}` };
+}

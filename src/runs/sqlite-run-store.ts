@@ -1,0 +1,184 @@
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Clock, cancelled } from '../core/clock.ts';
+import { CorruptError, errorMessage, StoreError } from '../core/errors.ts';
+import type { Limits } from '../core/limits.ts';
+import type { Random } from '../core/random.ts';
+import type { Documents, DocumentWrite } from './sql-documents.ts';
+import { SqlRunStore } from './sql-run-store.ts';
+import { settling } from './sql-settling.ts';
+import {
+  documentOf,
+  type SqlStatements,
+  type SqlTable,
+  scannedOf,
+  statementsOf,
+  valuesOf,
+} from './sql-table.ts';
+
+/** Another process writes: it takes some ms at most, so it is asked again soon, and the event loop stays free. */
+const BUSY_PAUSE_MS = 3;
+
+/** https://www.sqlite.org/rescode.html, primary codes. */
+const SQLITE = { busy: 5, readOnly: 8, ioError: 10, corrupt: 11, full: 13, cantOpen: 14, notADatabase: 26 };
+
+export interface SqliteOptions {
+  /** A path, or `:memory:`. Its folder must exist. */
+  path: string;
+  table?: string | undefined;
+  /** Off: what was acknowledged last may be lost with the power (never with the process). */
+  fsync?: boolean | undefined;
+  clock: Clock;
+  random: Random;
+  limits: Limits;
+}
+
+/**
+ * Canonical runs in one SQLite file (`node:sqlite`), in WAL mode: any number of processes of one host, readers never
+ * wait. The file must lie on a local file system.
+ */
+export async function openSqliteRunStore(options: SqliteOptions): Promise<SqlRunStore> {
+  const table: SqlTable = { table: options.table ?? 'runs', idColumn: 'run_id' };
+  const documents = await openSqliteDocuments(options, table);
+  return new SqlRunStore(settling(documents, options), options);
+}
+
+export async function openSqliteDocuments(
+  { path, fsync = true, limits }: Pick<SqliteOptions, 'path' | 'fsync' | 'limits'>,
+  table: SqlTable,
+): Promise<Documents> {
+  const { DatabaseSync } = await import('node:sqlite');
+  const statements = statementsOf(table, {
+    parameter: (n) => `?${n}`,
+    integer: 'INTEGER',
+    text: 'TEXT',
+    bytewise: ' COLLATE BINARY',
+  });
+  const url = `sqlite:${path}`;
+  let database: DatabaseSync | undefined;
+  try {
+    const opened = new DatabaseSync(path);
+    database = opened;
+    const signal = AbortSignal.timeout(limits.requestDeadlineMs);
+    // Two processes may open a new file at the same time.
+    await patiently(url, signal, () => {
+      opened.exec('PRAGMA journal_mode = WAL');
+      opened.exec(`PRAGMA synchronous = ${fsync ? 'FULL' : 'NORMAL'}`);
+      opened.exec(statements.create);
+      opened.exec(statements.probe);
+    });
+    return new SqliteDocuments(url, opened, table, statements);
+  } catch (error) {
+    database?.close();
+    throw failed(url, error);
+  }
+}
+
+/** Statements are synchronous and take some µs; only waiting for another process's lock is not. */
+class SqliteDocuments implements Documents {
+  readonly url: string;
+  readonly #database: DatabaseSync;
+  readonly #table: SqlTable;
+  readonly #statements: SqlStatements;
+  readonly #prepared = new Map<string, StatementSync>();
+
+  constructor(url: string, database: DatabaseSync, table: SqlTable, statements: SqlStatements) {
+    this.url = url;
+    this.#database = database;
+    this.#table = table;
+    this.#statements = statements;
+  }
+
+  async read(key: { orgId: string; id: string }, signal: AbortSignal) {
+    const row = await patiently(this.url, signal, () =>
+      this.#prepare(this.#statements.read).get(key.orgId, key.id),
+    );
+    return row === undefined ? null : documentOf(this.url, this.#table.idColumn, row);
+  }
+
+  insert(...[document, signal]: Parameters<Documents['insert']>): Promise<DocumentWrite> {
+    return this.#write(this.#statements.insert, valuesOf(document), signal);
+  }
+
+  update(...[document, expected, signal]: Parameters<Documents['update']>): Promise<DocumentWrite> {
+    const values = [...valuesOf(document), expected.revision, expected.writeId];
+    return this.#write(this.#statements.update, values, signal);
+  }
+
+  delete(...[{ orgId, id }, expected, signal]: Parameters<Documents['delete']>): Promise<DocumentWrite> {
+    return this.#write(this.#statements.delete, [orgId, id, expected.revision, expected.writeId], signal);
+  }
+
+  async page(...[{ orgId, after, limit }, signal]: Parameters<Documents['page']>) {
+    const { page } = this.#statements;
+    const query = () => {
+      if (orgId !== undefined && after !== undefined)
+        return this.#prepare(page('org after')).all(limit, orgId, after.id);
+      if (orgId !== undefined) return this.#prepare(page('org')).all(limit, orgId);
+      if (after !== undefined) return this.#prepare(page('after')).all(limit, after.orgId, after.id);
+      return this.#prepare(page('all')).all(limit);
+    };
+    const rows = await patiently(this.url, signal, query);
+    return rows.map((row) => scannedOf(this.url, this.#table.idColumn, row));
+  }
+
+  async close() {
+    this.#prepared.clear();
+    this.#database.close();
+  }
+
+  async #write(sql: string, values: (string | number)[], signal: AbortSignal): Promise<DocumentWrite> {
+    try {
+      const { changes } = await patiently(this.url, signal, () => this.#prepare(sql).run(...values));
+      return { outcome: Number(changes) > 0 ? 'written' : 'conflict' };
+    } catch (error) {
+      // The disk failed while the transaction was being made durable: a restart may find it or not.
+      if (error instanceof StoreError && sqliteCode(error.cause) === SQLITE.ioError)
+        return { outcome: 'unknown', cause: error };
+      throw error;
+    }
+  }
+
+  #prepare(sql: string): StatementSync {
+    const known = this.#prepared.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#database.prepare(sql);
+    this.#prepared.set(sql, statement);
+    return statement;
+  }
+}
+
+/** Repeats what another process's lock kept from having any effect. Throws StoreError, CorruptError, or `cancelled`. */
+async function patiently<T>(url: string, signal: AbortSignal, statement: () => T): Promise<T> {
+  for (;;) {
+    if (signal.aborted) throw signal.reason instanceof StoreError ? signal.reason : cancelled(signal);
+    try {
+      return statement();
+    } catch (error) {
+      if (sqliteCode(error) !== SQLITE.busy) throw failed(url, error);
+      await sleep(BUSY_PAUSE_MS);
+    }
+  }
+}
+
+function sqliteCode(error: unknown): number {
+  return Number((error as { errcode?: number } | null)?.errcode ?? 0) & 0xff;
+}
+
+function failed(url: string, cause: unknown): unknown {
+  const code = sqliteCode(cause);
+  if (code === 0 && (cause as { code?: string })?.code !== 'ERR_SQLITE_ERROR') return cause;
+  const reason = errorMessage(cause);
+  if (code === SQLITE.corrupt || code === SQLITE.notADatabase)
+    return new CorruptError(url, reason, { cause, hint: 'Restore the file from a backup.' });
+  const denied = code === SQLITE.readOnly;
+  return new StoreError(denied ? 'STORE_DENIED' : 'STORE_FAILED', `${url}: ${reason}.`, {
+    // A full or failing disk may have room again; a missing folder or table will not come by itself.
+    retryable: code === SQLITE.ioError,
+    hint:
+      code === SQLITE.full
+        ? 'Make room on the disk.'
+        : 'The folder must exist and be writable, on a local file system; a table of your own needs all columns.',
+    cause,
+  });
+}

@@ -1,0 +1,13 @@
+/** The HTTP service as a library: `runfold/service`. */
+export type { Principal, Role } from './access.ts';
+export { type ServiceLimits, serviceLimits } from './limits.ts';
+export { type Listening, listen } from './listen.ts';
+export { createService, type Logger, type Service, type ServiceOptions } from './service.ts';
+export {
+  jwksVerifier,
+  mintToken,
+  type NewToken,
+  secretVerifier,
+  type TokenRules,
+  type TokenVerifier,
+} from './tokens.ts';

@@ -1,0 +1,174 @@
+import { z } from 'zod';
+import type { Rule } from './access.ts';
+import { MEANINGS, type ServiceErrorCode } from './problem.ts';
+import type { MediaType, Route } from './route.ts';
+import { components, idParam, problemSchema } from './schemas.ts';
+
+type Json = Record<string, unknown>;
+
+export interface OpenApi extends Json {
+  openapi: '3.1.0';
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, Json>; securitySchemes: Json };
+}
+
+export interface Operation extends Json {
+  operationId: string;
+  tags: string[];
+  summary: string;
+  description?: string;
+  parameters: { name: string; in: string; required: boolean; description?: string; schema: Json }[];
+  'x-roles': string[];
+}
+
+/** What a route with a token may always answer. */
+const ALWAYS: readonly ServiceErrorCode[] = [
+  'INVALID_INPUT',
+  'UNAUTHENTICATED',
+  'FORBIDDEN',
+  'ORG_NOT_FOUND',
+  'RATE_LIMITED',
+  'STORE_UNAVAILABLE',
+];
+const WITH_BODY: readonly ServiceErrorCode[] = ['BODY_TOO_LARGE', 'UNSUPPORTED_MEDIA_TYPE'];
+
+/** OpenAPI 3.1 from the route table: its schemas are the zod schemas that requests are checked against. */
+export function openApiOf(routes: readonly Route[], version: string): OpenApi {
+  const paths: OpenApi['paths'] = {};
+  for (const route of routes) {
+    paths[route.path] ??= {};
+    paths[route.path]![route.method.toLowerCase()] = operationOf(route);
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'runfold',
+      version,
+      description:
+        'An org-scoped catalog of pipeline runs. Times are ms since the epoch, UTC. Every request may be repeated: ' +
+        'after a time-out, a lost answer, or a 503.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/' }],
+    paths,
+    components: {
+      schemas: schemasOf(),
+      securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+    },
+  };
+}
+
+function operationOf(route: Route): Operation {
+  const { method, path, rule, tag, summary, description, query, body, answers } = route;
+  const responses: Json = {};
+  for (const [status, { description: about, content }] of Object.entries(answers)) {
+    responses[status] = {
+      description: about,
+      ...(content === undefined ? {} : { content: contentOf(content) }),
+    };
+  }
+  for (const [status, codes] of byStatus(route)) {
+    responses[status] ??= {
+      description: codes.map((code) => `\`${code}\`: ${MEANINGS[code].title}`).join('; '),
+      content: { 'application/problem+json': { schema: ref(problemSchema) } },
+    };
+  }
+  return {
+    operationId: operationId(method, path),
+    tags: [tag],
+    summary,
+    ...(description === undefined ? {} : { description }),
+    'x-roles': rolesOf(rule),
+    ...(rule.access === 'token' ? { security: [{ token: [] }] } : { security: [] }),
+    parameters: [...pathParameters(path), ...queryParameters(query)],
+    ...(body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: body.optional !== true,
+            content: { 'application/json': { schema: ref(body.schema) } },
+          },
+        }),
+    responses,
+  };
+}
+
+function byStatus({ rule, body, errors = [] }: Route): Map<string, ServiceErrorCode[]> {
+  const codes = new Set([
+    ...errors,
+    ...(rule.access === 'token' ? ALWAYS : []),
+    ...(body === undefined ? [] : WITH_BODY),
+  ]);
+  const found = new Map<string, ServiceErrorCode[]>();
+  for (const code of codes) {
+    const status = String(MEANINGS[code].status);
+    found.set(status, [...(found.get(status) ?? []), code]);
+  }
+  return found;
+}
+
+export function rolesOf(rule: Rule): string[] {
+  if (rule.access === 'public') return ['anybody'];
+  if (rule.access === 'metrics') return ['operator'];
+  return rule.worker ? [...rule.roles, 'worker of this run'] : [...rule.roles];
+}
+
+function operationId(method: string, path: string): string {
+  const words = path.split('/').filter((part) => part !== '' && !part.startsWith('{'));
+  return [method.toLowerCase(), ...words, ...(path.endsWith('}') ? ['one'] : [])]
+    .join('_')
+    .replace(/[^a-z0-9]+/gi, '_');
+}
+
+function pathParameters(path: string): Operation['parameters'] {
+  return [...path.matchAll(/\{([a-z]+)\}/g)].map(([, name]) => ({
+    name: name!,
+    in: 'path',
+    required: true,
+    schema: plain(idParam),
+  }));
+}
+
+function queryParameters(query: z.ZodType | undefined): Operation['parameters'] {
+  if (query === undefined) return [];
+  const { properties = {}, required = [] } = plain(query) as {
+    properties?: Record<string, Json>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, { description, ...schema }]) => ({
+    name,
+    in: 'query',
+    required: required.includes(name),
+    ...(description === undefined ? {} : { description: String(description) }),
+    schema,
+  }));
+}
+
+function contentOf(content: readonly MediaType[]): Json {
+  return Object.fromEntries(
+    content.map(({ type, schema }) => [type, schema === undefined ? {} : { schema: ref(schema) }]),
+  );
+}
+
+const uri = (id: string) => `#/components/schemas/${id}`;
+
+/** A component by its name; anything else in full. */
+function ref(schema: z.ZodType): Json {
+  const known = components.get(schema);
+  return known === undefined ? plain(schema) : { $ref: uri(known.id) };
+}
+
+/** `io: input`: what may be sent, and answers to which fields may be added later. */
+const OPTIONS = { target: 'draft-2020-12', io: 'input', unrepresentable: 'any' } as const;
+
+function plain(schema: z.ZodType): Json {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, OPTIONS) as Json;
+  return json;
+}
+
+function schemasOf(): Record<string, Json> {
+  const { schemas } = z.toJSONSchema(components, { ...OPTIONS, uri });
+  return Object.fromEntries(
+    Object.entries(schemas).map(([id, { $schema: _, $id: __, ...schema }]) => [id, schema as Json]),
+  );
+}

@@ -1,0 +1,27 @@
+import type { Route } from '../route.ts';
+import { catalogRoutes } from './catalog.ts';
+import { changesRoutes } from './changes.ts';
+import { lifecycleRoutes } from './lifecycle.ts';
+import { openLineageRoutes } from './openlineage.ts';
+import { operationRoutes } from './operations.ts';
+import { taskRoutes } from './tasks.ts';
+
+/** Every route there is: the app, the OpenAPI document and the tests are made from this table. */
+export const ROUTES: readonly Route[] = [
+  ...lifecycleRoutes,
+  ...taskRoutes,
+  ...catalogRoutes,
+  ...changesRoutes,
+  ...openLineageRoutes,
+  ...operationRoutes,
+];
+
+/** The methods that some route has for this path: for 405 and its `Allow`. */
+export function methodsFor(pathname: string): string[] {
+  const parts = pathname.split('/');
+  const fits = (path: string) => {
+    const own = path.split('/');
+    return own.length === parts.length && own.every((part, i) => part.startsWith('{') || part === parts[i]);
+  };
+  return [...new Set(ROUTES.filter(({ path }) => fits(path)).map(({ method }) => method))];
+}

@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { OrgSnapshot } from './org-cache.ts';
+import type { Answer, Call } from './route.ts';
+
+export interface View {
+  readonly body: Uint8Array<ArrayBuffer>;
+  readonly etag: string;
+}
+
+/** Answers made from states that have not changed since, bounded in bytes. */
+export type ViewCache = LRUCache<string, View>;
+
+export function newViewCache(bytesMax: number): ViewCache {
+  return new LRUCache({
+    maxSize: bytesMax,
+    sizeCalculation: ({ body, etag }, key) => body.length + etag.length + key.length,
+  });
+}
+
+/** The org's catalog, as fresh as the caller asks: see docs/SERVICE.md, "Freshness". */
+export function snapshotFor({ service, org, request, signal }: Call): Promise<OrgSnapshot> {
+  return service.orgs.get(org, maxAgeOf(request.headers.get('cache-control')), signal);
+}
+
+/** Null: no wish. `no-cache` is `max-age=0`. */
+export function maxAgeOf(cacheControl: string | null): number | null {
+  const text = (cacheControl ?? '').toLowerCase();
+  if (/(^|[\s,])no-(cache|store)\b/.test(text)) return 0;
+  const match = /(?:^|[\s,])max-age\s*=\s*"?(\d{1,9})/.exec(text);
+  return match === null ? null : Number(match[1]) * 1_000;
+}
+
+/** The view as JSON with its ETag, made once per state and question. 304 where the caller has it. */
+export async function viewAnswer(
+  { service, request }: Call,
+  snapshot: OrgSnapshot,
+  make: () => unknown,
+): Promise<Answer> {
+  const { pathname, search } = new URL(request.url);
+  const key = `${snapshot.tag} ${pathname}${search}`;
+  let view = service.views.get(key);
+  if (view === undefined) {
+    view = viewOf(await make());
+    service.views.set(key, view);
+  }
+  return answerOf(request, view, { age: String(Math.floor(service.orgs.ageMs(snapshot) / 1_000)) });
+}
+
+/** The view, or 304 where the caller has it already. */
+export function answerOf(
+  request: Request,
+  { body, etag }: View,
+  more: Record<string, string> = {},
+): Response {
+  const headers = { etag, 'cache-control': 'private, no-cache', 'content-type': 'application/json', ...more };
+  if (matches(request.headers.get('if-none-match'), etag))
+    return new Response(null, { status: 304, headers });
+  return new Response(body, { headers });
+}
+
+/** Weak: the same content may come in several encodings. From the bytes, so that all processes agree. */
+export function viewOf(value: unknown): View {
+  const body = new TextEncoder().encode(JSON.stringify(value));
+  return { body, etag: `W/"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
+}
+
+export function matches(ifNoneMatch: string | null, etag: string): boolean {
+  if (ifNoneMatch === null) return false;
+  const opaque = etag.replace(/^W\//, '');
+  return ifNoneMatch
+    .split(',')
+    .some((one) => one.trim() === '*' || one.trim().replace(/^W\//, '') === opaque);
+}

@@ -1,0 +1,245 @@
+import { z } from 'zod';
+import { type Clock, throwIfAborted } from '../core/clock.ts';
+import { InputError, StoreError } from '../core/errors.ts';
+import { type Random, seededRandom, uniform } from '../core/random.ts';
+import type { CallOptions, ListPage, ObjectStore } from './object-store.ts';
+
+export const OPERATIONS = ['get', 'head', 'put', 'delete', 'list'] as const;
+export type Operation = (typeof OPERATIONS)[number];
+
+const percentiles = z
+  .strictObject({ p50: z.number().nonnegative(), p99: z.number().nonnegative() })
+  .refine(({ p50, p99 }) => p99 >= p50 && (p50 > 0 || p99 === 0), 'p99 must not be below p50');
+
+const firstByte = z.strictObject({
+  get: percentiles,
+  head: percentiles,
+  put: percentiles,
+  delete: percentiles,
+  list: percentiles,
+});
+
+const profileSchema = z.strictObject({
+  name: z.string().min(1),
+  /** Time to the first byte of an answer, ms: lognormal through these two percentiles. */
+  first_byte_ms: firstByte,
+  /** Of one request's body, either way; null: bodies take no time. */
+  bandwidth_bytes_per_second: z.number().positive().nullable(),
+  /** What each item of a LIST page adds: server time, and bytes on the wire besides its custom metadata. */
+  list_item_ms: z.number().nonnegative(),
+  list_item_bytes: z.number().nonnegative(),
+  /** A name that changed less than this long ago refuses the next change with 429; 0: no such limit. */
+  name_interval_ms: z.number().nonnegative(),
+});
+/** How slow a store is. Also the format of a file of measured percentiles: see `parseLatencyProfile`. */
+export type LatencyProfile = z.infer<typeof profileSchema>;
+
+const overridesSchema = profileSchema
+  .partial()
+  .extend({ first_byte_ms: firstByte.partial().optional(), measured_at: z.string().optional() });
+
+const same = (p50: number, p99: number) => ({
+  get: { p50, p99 },
+  head: { p50, p99 },
+  put: { p50, p99 },
+  delete: { p50, p99 },
+  list: { p50, p99 },
+});
+
+export const LATENCY_PROFILES: Readonly<Record<'none' | 'lan' | 'gcs', LatencyProfile>> = {
+  /** Every answer at once. */
+  none: {
+    name: 'none',
+    first_byte_ms: same(0, 0),
+    bandwidth_bytes_per_second: null,
+    list_item_ms: 0,
+    list_item_bytes: 0,
+    name_interval_ms: 0,
+  },
+  /** A store on flash in the same building, over 10 GbE. Round figures, not measured on any product. */
+  lan: {
+    name: 'lan',
+    first_byte_ms: {
+      get: { p50: 1, p99: 5 },
+      head: { p50: 0.5, p99: 3 },
+      put: { p50: 3, p99: 15 },
+      delete: { p50: 2, p99: 10 },
+      list: { p50: 2, p99: 10 },
+    },
+    bandwidth_bytes_per_second: 1024 ** 3,
+    list_item_ms: 0.002,
+    list_item_bytes: 700,
+    name_interval_ms: 0,
+  },
+  /**
+   * A regional GCS bucket read from the same region. Medians: the geometric middle of the ranges that DESIGN §9
+   * (docs/PROTOCOL.md) gives: metadata 12–18 ms, small GET 30–80, LIST 60–100, small PUT 80–200, 190 MiB/s per
+   * stream, one mutation per second and name. Assumptions, because published estimates vary: p99 is three times the
+   * median; DELETE is as a GET; uploads have the bandwidth of downloads; an item of a page costs 0.02 ms and, as JSON
+   * with its standard fields, 700 bytes. Measure your own bucket, and pass the figures in a file.
+   */
+  gcs: {
+    name: 'gcs',
+    first_byte_ms: {
+      get: { p50: 49, p99: 147 },
+      head: { p50: 15, p99: 45 },
+      put: { p50: 126, p99: 378 },
+      delete: { p50: 49, p99: 147 },
+      list: { p50: 77, p99: 231 },
+    },
+    bandwidth_bytes_per_second: 190 * 1024 ** 2,
+    list_item_ms: 0.02,
+    list_item_bytes: 700,
+    name_interval_ms: 1_000,
+  },
+};
+
+/**
+ * A profile from the JSON of a file: any part of one, laid over `base`. Throws InputError that names `source` and the
+ * field. `measured_at` is allowed, and ignored.
+ */
+export function parseLatencyProfile(
+  source: string,
+  json: unknown,
+  base: LatencyProfile = LATENCY_PROFILES.gcs,
+): LatencyProfile {
+  const parsed = overridesSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new InputError(`${source} is no latency profile: ${issue?.path.join('.')}: ${issue?.message}`, {
+      hint: 'See LatencyProfile in src/store/latency.ts for its fields.',
+    });
+  }
+  const { measured_at: _, first_byte_ms = {}, ...others } = parsed.data;
+  return profileSchema.parse({
+    ...base,
+    name: source,
+    ...others,
+    first_byte_ms: { ...base.first_byte_ms, ...first_byte_ms },
+  });
+}
+
+export interface LatencyOptions {
+  profile: LatencyProfile;
+  clock: Clock;
+  /** Each operation draws from a sequence of its own, so that its n-th call waits the same whatever the others do. */
+  random: Random;
+}
+
+/**
+ * A store that is as slow as `profile` says. A call takes effect halfway through its time to first byte; bytes that go
+ * up take their time before it, those that come down after. Times are met to what `clock.sleep` can do: with the
+ * system's clock about 1 ms, so use a virtual one for profiles faster than that.
+ */
+export function latency(store: ObjectStore, { profile, clock, random }: LatencyOptions): ObjectStore {
+  const draws = new Map(OPERATIONS.map((operation) => [operation, sequence(random.u32())]));
+  const changed = new Map<string, number>();
+
+  async function call<T>(
+    operation: Operation,
+    bytesUp: number,
+    signal: AbortSignal | undefined,
+    effect: () => Promise<T>,
+    costAfter: (answer: T) => number = () => 0,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    const began = clock.monotonic();
+    const firstByteMs = lognormal(profile.first_byte_ms[operation], draws.get(operation)!);
+    const sentMs = transferMs(bytesUp);
+    await until(began + sentMs + firstByteMs / 2, signal);
+    const answer = await effect();
+    await until(began + sentMs + firstByteMs + costAfter(answer), signal);
+    return answer;
+  }
+
+  /** Towards an absolute time: what one timer oversleeps, the next makes good. */
+  async function until(at: number, signal: AbortSignal | undefined): Promise<void> {
+    const ms = at - clock.monotonic();
+    if (ms > 0) await clock.sleep(ms, signal);
+  }
+
+  function transferMs(bytes: number): number {
+    const { bandwidth_bytes_per_second: bandwidth } = profile;
+    return bandwidth === null ? 0 : (bytes / bandwidth) * 1_000;
+  }
+
+  function pageMs(page: ListPage): number {
+    let bytes = 0;
+    for (const { key, metadata } of page.items) {
+      bytes += profile.list_item_bytes + key.length;
+      for (const [name, value] of Object.entries(metadata)) bytes += name.length + value.length;
+    }
+    return page.items.length * profile.list_item_ms + transferMs(bytes);
+  }
+
+  /** Strict where GCS lets short bursts through: what holds here holds there. */
+  async function change<T extends { outcome: string }>(key: string, effect: () => Promise<T>): Promise<T> {
+    const { name_interval_ms: interval } = profile;
+    if (interval === 0) return effect();
+    const now = clock.monotonic();
+    const before = changed.get(key) ?? Number.NEGATIVE_INFINITY;
+    if (now - before < interval) {
+      throw new StoreError('STORE_THROTTLED', `The rate of changes of ${key} is too high.`, {
+        retryable: true,
+      });
+    }
+    if (changed.size >= NAMES_MAX) forget(changed, now - interval);
+    // Before the effect, so that of two at once only one gets through.
+    changed.set(key, now);
+    const answer = await effect();
+    if (answer.outcome === 'conflict' || answer.outcome === 'absent') changed.set(key, before);
+    return answer;
+  }
+
+  /** A write that took effect is never reported as cancelled: its answer is awaited. */
+  async function write<T extends { outcome: string }>(
+    operation: Operation,
+    key: string,
+    bytes: number,
+    { signal }: CallOptions,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    return call(operation, bytes, undefined, () => change(key, effect));
+  }
+
+  return {
+    url: store.url,
+    capabilities: store.capabilities,
+    get: (key, o = {}) =>
+      call(
+        'get',
+        0,
+        o.signal,
+        () => store.get(key, o),
+        (got) => (got.outcome === 'found' ? transferMs(got.body.length) : 0),
+      ),
+    head: (key, o = {}) => call('head', 0, o.signal, () => store.head(key, o)),
+    put: (key, body, o = {}) =>
+      write('put', key, body.length, o, () => store.put(key, body, { ...o, signal: undefined })),
+    delete: (key, o) => write('delete', key, 0, o, () => store.delete(key, { ...o, signal: undefined })),
+    list: (o) => call('list', 0, o.signal, () => store.list(o), pageMs),
+    close: () => store.close(),
+  };
+}
+
+const NAMES_MAX = 10_000;
+
+function forget(changed: Map<string, number>, before: number): void {
+  for (const [key, at] of changed) if (at <= before) changed.delete(key);
+}
+
+/** Of the standard normal distribution. */
+const Z99 = 2.326_347_874;
+
+/** e^(ln p50 + σz), σ such that the 99th percentile is p99. */
+function lognormal({ p50, p99 }: { p50: number; p99: number }, normal: () => number): number {
+  const z = normal();
+  return p50 === 0 ? 0 : p50 * (p99 / p50) ** (z / Z99);
+}
+
+/** Normal variates (Box and Muller 1958). */
+function sequence(seed: number): () => number {
+  const random = seededRandom(seed);
+  return () => Math.sqrt(-2 * Math.log(1 - uniform(random))) * Math.cos(2 * Math.PI * uniform(random));
+}

@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { jsonOf, RUNFOLD, run, tempDir } from '../cli/support.ts';
+
+const SECRET = 'a secret of a test that is long enough';
+
+describe.concurrent('runfold serve', () => {
+  it('refuses to start where nothing says how tokens are checked, and where two things do', async () => {
+    const store = ['--store', `file:${join(tempDir(), 's')}?fsync=off`];
+    const env = { RUNFOLD_TOKEN_SECRET: SECRET };
+    const rows: [string[], Record<string, string>, RegExp][] = [
+      [[], {}, /Nothing says how tokens are checked/],
+      [['--dev'], env, /in one way only/],
+      [['--jwks', 'https://issuer.test/keys'], env, /in one way only/],
+      [['--jwks', 'http://issuer.test/keys'], {}, /not a key set's address/],
+      [['--jwks', 'https://issuer.test/keys', '--algorithms', 'HS256'], {}, /cannot be signed with HS256/],
+      [['--dev', '--host', '0.0.0.0'], {}, /this machine only/],
+      [[], { RUNFOLD_TOKEN_SECRET: 'short' }, /32 are the least/],
+      [['--dev', '--port', '70000'], {}, /port from 0 to 65535/],
+    ];
+    await Promise.all(
+      rows.map(async ([args, given, message]) => {
+        const ran = await run(RUNFOLD, ['serve', ...args, ...store], {
+          env: { RUNFOLD_TOKEN_SECRET: '', ...given },
+        });
+        expect({ code: ran.code, stdout: ran.stdout }, args.join(' ')).toEqual({ code: 2, stdout: '' });
+        expect(ran.stderr).toMatch(message);
+        expect(ran.stderr).toMatch(/hint: /);
+      }),
+    );
+  });
+
+  it('--dev: tells three addresses and a token that works, and ends well at SIGTERM', async () => {
+    const store = `file:${join(tempDir(), 's')}?fsync=off`;
+    let asked: Promise<unknown> | null = null;
+    const { code, stdout, stderr } = await run(RUNFOLD, ['serve', '--dev', '--port', '0', '--store', store], {
+      env: { RUNFOLD_TOKEN_SECRET: '' },
+      onOutput(text, kill) {
+        const token = /TOKEN=(\S+)\n/.exec(text)?.[1];
+        const url = /(http:\/\/\S+)\/docs/.exec(text)?.[1];
+        if (asked !== null || token === undefined || url === undefined || !text.includes('curl')) return;
+        asked = (async () => {
+          const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+          const made = await fetch(`${url}/v1/orgs/demo/runs`, {
+            method: 'POST',
+            headers,
+            body: '{"run_id":"r1"}',
+          });
+          const docs = await fetch(`${url}/docs`);
+          const ready = await fetch(`${url}/readyz`);
+          return [made.status, docs.status, ready.status];
+        })().finally(() => kill('SIGTERM'));
+      },
+    });
+    expect(await asked).toEqual([201, 200, 200]);
+    expect(stdout.match(/^ {2}http:\S+/gm)).toHaveLength(3);
+    expect(code).toBe(0);
+    const token = /TOKEN=(\S+)\n/.exec(stdout)![1]!;
+    expect(stderr).toContain('"route":"/v1/orgs/{org}/runs"');
+    expect(stderr).not.toContain(token);
+    const runs = (await jsonOf(run(RUNFOLD, ['runs', '--org', 'demo', '--store', store, '--json']))) as {
+      run_id: string;
+    }[];
+    expect(runs.map(({ run_id }) => run_id)).toEqual(['r1']);
+  });
+
+  it('takes the tokens that `runfold token` makes with its secret, and no others', async () => {
+    const env = { RUNFOLD_TOKEN_SECRET: SECRET };
+    const { token } = (await jsonOf(
+      run(RUNFOLD, ['token', '--org', 'acme', '--role', 'writer', '--json'], { env }),
+    )) as { token: string };
+    const foreign = await run(RUNFOLD, ['token', '--org', 'acme'], {
+      env: { RUNFOLD_TOKEN_SECRET: `${SECRET}!` },
+    });
+    expect(
+      await run(RUNFOLD, ['token', '--org', 'acme'], { env: { RUNFOLD_TOKEN_SECRET: '' } }),
+    ).toMatchObject({ code: 2, stdout: '' });
+    expect(await run(RUNFOLD, ['token', '--org', 'acme', '--role', 'worker'], { env })).toMatchObject({
+      code: 2,
+      stdout: '',
+    });
+    let asked: Promise<unknown> | null = null;
+    await run(RUNFOLD, ['serve', '--port', '0', '--store', 'memory:', '--json'], {
+      env,
+      onOutput(text, kill) {
+        if (asked !== null || !text.includes('\n')) return;
+        const { url } = JSON.parse(text) as { url: string };
+        const status = async (bearer: string) =>
+          (await fetch(`${url}/v1/orgs/acme/tables`, { headers: { authorization: `Bearer ${bearer}` } }))
+            .status;
+        asked = Promise.all([status(token), status(foreign.stdout.trim())]).finally(() => kill('SIGTERM'));
+      },
+    });
+    expect(await asked).toEqual([200, 401]);
+  });
+});
