@@ -2,7 +2,6 @@ import { seededRandom } from '../src/core/random.ts';
 import { latency } from '../src/store/latency.ts';
 import { MemoryStore } from '../src/store/memory.ts';
 import { RIVALS } from './rivals/index.ts';
-import type { Rival } from './rivals/rival.ts';
 import { runfold } from './rivals/runfold.ts';
 import { SkippingClock } from './support/clock.ts';
 import { type DatasetSize, datasetOf } from './support/dataset.ts';
@@ -34,7 +33,7 @@ export interface Result extends DatasetSize {
   scenario: string;
   rival: string;
   rows: number;
-  /** Waiting as simulated and computing as it was. */
+  /** Waiting as simulated, and CPU as it was. */
   ms: Spread;
   /** Against runfold: of each round that both took part in. */
   ratio: number;
@@ -74,7 +73,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       result.dollarsPerMillion.toFixed(2),
     ]),
     notes: [
-      `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing takes what it takes. Median (least–most) of up to ${ROUNDS} interleaved rounds.`,
+      `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing counts as the CPU time of its thread. Median (least–most) of up to ${ROUNDS} interleaved rounds.`,
       'In one round every rival draws the same times to first byte. Rounds are the longest chain of requests, measured.',
       'Client CPU per real request (0.1–0.5 ms) is not in it, which favours whoever sends many.',
       ...RIVALS.map(({ name, about }) => `${name}: ${about}.`),

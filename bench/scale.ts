@@ -71,7 +71,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
         reached === null ? '' : reached ? 'yes' : 'NO',
       ]),
       notes: [
-        `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing takes what it takes. Median (least–most).`,
+        `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing counts as the CPU time of its thread. Median (least–most).`,
         'All of one round draw the same times to first byte; ratios are of one round each. Requests and rounds are counted.',
         ...fold.profile,
       ],

@@ -1,5 +1,6 @@
 import { openCatalog } from '../../src/catalog/catalog.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
+import { cpuMs } from '../support/cpu.ts';
 import { type Cost, costOf } from '../support/meter.ts';
 import { type Spread, spread } from '../support/report.ts';
 
@@ -14,7 +15,7 @@ export interface HistoryFigure {
   ms: Spread;
 }
 
-/** All runs of one table, out of an org's whole history. Time is that of computing, without a store's. */
+/** All runs of one table, out of an org's whole history. Time is that of the CPU, without a store's. */
 export async function measureHistory(
   store: ObjectStore,
   orgId: string,
@@ -42,9 +43,9 @@ export async function measureHistory(
     const both = await costOf(store, query);
     const samples: number[] = [];
     for (let round = 0; round < rounds; round++) {
-      const start = performance.now();
+      const start = cpuMs();
       for await (const _ of org.runs({ table })) runs++;
-      samples.push(performance.now() - start);
+      samples.push(cpuMs() - start);
     }
     const cost = Object.fromEntries(
       Object.entries(both).map(([name, value]) => [name, value - refresh[name as keyof Cost]]),

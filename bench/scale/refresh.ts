@@ -12,7 +12,7 @@ import { type Spread, spread } from '../support/report.ts';
 
 export interface RefreshFigure {
   about: string;
-  /** ms of waiting as simulated, and of computing as it was. */
+  /** ms of waiting as simulated, and of CPU as it was. */
   refreshMs: Spread;
   /** Of each round, in their order: rounds of two targets can be compared one by one. */
   samples: number[];

@@ -1,4 +1,5 @@
 import type { Clock } from '../../src/core/clock.ts';
+import { cpuMs } from './cpu.ts';
 
 interface Sleeper {
   at: number;
@@ -7,9 +8,9 @@ interface Sleeper {
 }
 
 /**
- * Time in which waiting costs nothing and computing costs what it takes: while nothing can run, it jumps to the next
- * sleeper. So a refresh of ten simulated minutes is measured in the seconds of CPU that it really uses, timers are
- * exact, and what other processes do disturbs the computing only.
+ * Time in which waiting costs nothing and computing costs the CPU time it takes: while nothing can run, it jumps to the
+ * next sleeper. So a refresh of ten simulated minutes is measured in the seconds that it computes, timers are exact,
+ * and what other processes do does not show.
  *
  * For stores in memory: what waits for a real socket or file looks idle to it. With `computing: false` only sleeping
  * takes time: then, on a store where each request takes one unit, the time of an operation is its rounds.
@@ -20,7 +21,7 @@ export class SkippingClock implements Clock {
   #pumping = false;
   readonly #computing: boolean;
   readonly #start: number;
-  readonly #origin = performance.now();
+  readonly #origin = cpuMs();
   readonly #heap: Sleeper[] = [];
 
   constructor({ computing = true, start = Date.UTC(2026, 10, 20, 12) } = {}) {
@@ -33,7 +34,7 @@ export class SkippingClock implements Clock {
   }
 
   monotonic(): number {
-    return this.#skipped + (this.#computing ? performance.now() - this.#origin : 0);
+    return this.#skipped + (this.#computing ? cpuMs() - this.#origin : 0);
   }
 
   /** Lets time pass for which nobody sleeps. */

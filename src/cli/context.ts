@@ -1,9 +1,8 @@
 import type { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
-import { isSqlUrl, openRunStore } from '../runs/open.ts';
+import { learnTime, openRunStore } from '../runs/open.ts';
 import type { RunStore } from '../runs/run-store.ts';
 import { openSession, type Session } from '../session.ts';
-import { DIRTY_PREFIX } from '../store/keys.ts';
 import { openStore } from '../store/open.ts';
 import type { GlobalOptions } from './options.ts';
 import { Output } from './output.ts';
@@ -36,8 +35,7 @@ export async function withSession<T>(
   try {
     if (options.runs) runs = await openRunStore(options.runs, { store, endpoint: options.endpoint });
     const session = openSession(store, runs ? { runs } : {});
-    // A database's answers teach the session no time, so the store is asked once: no transition goes by a local clock.
-    if (isSqlUrl(options.runs)) await session.store.list({ prefix: DIRTY_PREFIX, limit: 1, signal });
+    if (runs) await learnTime(session, signal);
     const result = await action({ session, output: outputOf(command), signal });
     await session.close();
     return result;

@@ -48,9 +48,16 @@ export async function openRunStore(url: string | undefined, options: OpenRunStor
   return new OwnedObjectRunStore(store, base.limits);
 }
 
-/** Whether the run store's answers teach no clock: see docs/MIGRATION.md, "Time". */
-export function isSqlUrl(url: string | undefined): boolean {
-  return /^(sqlite|postgres|postgresql):/.test(url ?? '');
+/**
+ * Lets a session whose runs live in a database learn the time before its first transition: only answers of its object
+ * store tell it. One GET, of a key that need not be there; a LIST would not do, it only says how late it is at least.
+ */
+export async function learnTime(
+  session: { store: ObjectStore; runs: RunStore },
+  signal?: AbortSignal,
+): Promise<void> {
+  if (session.runs instanceof ObjectRunStore && session.runs.url === session.store.url) return;
+  await session.store.get('catalog/clock', { signal });
 }
 
 /** The object store that the runs are objects of; null where they are none. `own` is the catalog's store. */

@@ -25,22 +25,30 @@ export class RateLimiter {
   }
 
   /** Throws RATE_LIMITED, saying when to come again. */
-  take(org: string, cost = 1): void {
-    const now = this.#clock.monotonic();
-    const bucket = this.#buckets.get(org) ?? { tokens: this.#burst, at: now };
-    bucket.tokens = Math.min(this.#burst, bucket.tokens + ((now - bucket.at) / 1_000) * this.#perSecond);
-    bucket.at = now;
-    this.#buckets.set(org, bucket);
-    // A request dearer than a whole burst is let in by a full bucket, and paid for afterwards.
-    const needed = Math.min(cost, this.#burst);
-    if (bucket.tokens < needed) {
-      const seconds = Math.max(1, Math.ceil((needed - bucket.tokens) / this.#perSecond));
+  take(org: string): void {
+    const bucket = this.#refilled(org);
+    if (bucket.tokens < 1) {
+      const seconds = Math.max(1, Math.ceil((1 - bucket.tokens) / this.#perSecond));
       throw new Problem('RATE_LIMITED', `The org sends more than ${this.#perSecond} requests per second.`, {
         hint: `Wait ${seconds} s, and spread requests.`,
         headers: { 'retry-after': String(seconds) },
       });
     }
-    bucket.tokens -= cost;
+    bucket.tokens -= 1;
+  }
+
+  /** What a request that was let in turns out to be worth besides itself: the org's next requests wait for it. */
+  charge(org: string, cost: number): void {
+    this.#refilled(org).tokens -= cost;
+  }
+
+  #refilled(org: string): Bucket {
+    const now = this.#clock.monotonic();
+    const bucket = this.#buckets.get(org) ?? { tokens: this.#burst, at: now };
+    bucket.tokens = Math.min(this.#burst, bucket.tokens + ((now - bucket.at) / 1_000) * this.#perSecond);
+    bucket.at = now;
+    this.#buckets.set(org, bucket);
+    return bucket;
   }
 }
 

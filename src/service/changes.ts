@@ -50,6 +50,7 @@ export class ChangeFeeds {
   readonly #limits: ServiceLimits;
   readonly #feeds: LRUCache<string, Feed>;
   readonly #newEpoch: () => string;
+  #closed = false;
 
   constructor(cache: OrgCache, clock: Clock, limits: ServiceLimits, newEpoch: () => string) {
     this.#cache = cache;
@@ -82,12 +83,17 @@ export class ChangeFeeds {
         if (feed !== known) throw expired();
         const batch = this.#since(feed, seen);
         const left = until - this.#clock.monotonic();
-        if (batch.changes.length > 0 || left <= 0) return batch;
+        if (batch.changes.length > 0 || left <= 0 || this.#closed) return batch;
         await this.#clock.sleep(Math.min(left, this.#limits.watchPauseMs), signal);
       }
     } finally {
       known.watchers--;
     }
+  }
+
+  /** Who waits is answered soon: for a service that is about to end. */
+  close(): void {
+    this.#closed = true;
   }
 
   #since(feed: Feed, seen: number): ChangeBatch {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { newRunInput } from '../runs/input.ts';
 import type { Rule } from './access.ts';
 import { MEANINGS, type ServiceErrorCode } from './problem.ts';
 import type { MediaType, Route } from './route.ts';
@@ -159,7 +160,15 @@ function ref(schema: z.ZodType): Json {
 }
 
 /** `io: input`: what may be sent, and answers to which fields may be added later. */
-const OPTIONS = { target: 'draft-2020-12', io: 'input', unrepresentable: 'any' } as const;
+const OPTIONS: z.core.ToJSONSchemaParams = {
+  target: 'draft-2020-12',
+  io: 'input',
+  unrepresentable: 'any',
+  // A refinement has no words in JSON Schema: ids get those of `idParam`, which means the same.
+  override({ zodSchema, jsonSchema }) {
+    if ((zodSchema as unknown) === newRunInput.shape.run_id) Object.assign(jsonSchema, idParam.meta());
+  },
+};
 
 function plain(schema: z.ZodType): Json {
   const { $schema: _, ...json } = z.toJSONSchema(schema, OPTIONS) as Json;

@@ -17,14 +17,22 @@ export interface OrgSnapshot {
   readonly asOf: number;
   /** What the catalog object gave, before it was found to be the same as before. */
   readonly given: CatalogState;
+  /** What damage keeps out of `state`, in one sentence; null: nothing. */
+  readonly incomplete: string | null;
+}
+
+/** Corrupt objects are never served, and never passed over in silence either (law 8). */
+export function incompleteOf({ quarantined, fallbackVersion }: RefreshStats): string | null {
+  if (fallbackVersion !== null) return `the head is corrupt; read from version ${fallbackVersion}`;
+  if (quarantined === 0) return null;
+  return quarantined === 1 ? '1 entry is quarantined' : `${quarantined} entries are quarantined`;
 }
 
 export interface OrgCacheHooks {
-  onRefresh?: (stats: RefreshStats) => void;
+  onRefresh?: (orgId: string, stats: RefreshStats) => void;
   onLookup?: (result: 'hit' | 'stale' | 'miss') => void;
   /** A background refresh failed: the stale answer was served, and nobody else will hear of it. */
   onBackgroundError?: (orgId: string, error: unknown) => void;
-  onSnapshot?: (snapshot: OrgSnapshot, before: OrgSnapshot | null) => void;
 }
 
 interface Flight {
@@ -137,13 +145,21 @@ export class OrgCache {
       if (before.asOf >= asOf) return before;
       return this.#set({ ...before, asOf });
     }
-    this.#hooks.onRefresh?.(catalog.stats);
+    this.#hooks.onRefresh?.(orgId, catalog.stats);
+    const incomplete = incompleteOf(catalog.stats);
     if (before !== null && isSameState(before.state, given)) {
-      return this.#set({ ...before, catalog, asOf: Math.max(asOf, before.asOf), given });
+      return this.#set({ ...before, catalog, asOf: Math.max(asOf, before.asOf), given, incomplete });
     }
     const tag = `${this.#process}-${(++this.#tags).toString(36)}`;
-    const snapshot = { orgId, catalog, state: given, tag, asOf: Math.max(asOf, before?.asOf ?? 0), given };
-    this.#hooks.onSnapshot?.(snapshot, before);
+    const snapshot = {
+      orgId,
+      catalog,
+      state: given,
+      tag,
+      asOf: Math.max(asOf, before?.asOf ?? 0),
+      given,
+      incomplete,
+    };
     return this.#set(snapshot);
   }
 

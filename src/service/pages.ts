@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type HistoryContext, runsWithHistory } from '../catalog/history.ts';
 import type { CatalogState } from '../catalog/state.ts';
 import { compareDatasets, findRuns, type RowRef, type RunFilter, type TableView } from '../catalog/views.ts';
 import type { Projection } from '../runs/projection.ts';
@@ -21,7 +22,8 @@ export interface Page<T> {
  * pages show every run that stayed as it was, each once.
  */
 export async function pageOfRuns(
-  { state, catalog }: OrgSnapshot,
+  context: HistoryContext,
+  { state }: OrgSnapshot,
   filter: RunFilter,
   limit: number,
   cursor: string | undefined,
@@ -29,7 +31,7 @@ export async function pageOfRuns(
 ): Promise<Page<Projection>> {
   const after = cursor === undefined ? null : decodeCursor(cursor, runKey);
   const rows = hasHistory(state)
-    ? await takeWithHistory(catalog, filter, after, limit + 1, signal)
+    ? await takeWithHistory(context, state, filter, after, limit + 1, signal)
     : takeHot(state, filter, after, limit + 1);
   const items = rows.slice(0, limit);
   return { items, next: rows.length > limit ? encodeCursor(keyOf(items.at(-1)!)) : null };
@@ -53,7 +55,8 @@ function firstAfter(refs: readonly RowRef[], after: RunKey): number {
 }
 
 async function takeWithHistory(
-  catalog: OrgSnapshot['catalog'],
+  context: HistoryContext,
+  state: CatalogState,
   filter: RunFilter,
   after: RunKey | null,
   count: number,
@@ -63,7 +66,7 @@ async function takeWithHistory(
   // What changed before the cursor was also created before it: parts of later runs need not be read again.
   const until =
     after === null ? filter.until : Math.min(filter.until ?? Number.MAX_SAFE_INTEGER, after[0] + 1);
-  for await (const row of catalog.runs({ ...filter, until }, { signal })) {
+  for await (const row of runsWithHistory(context, state, { ...filter, until }, signal)) {
     if (after !== null && compareKeys(keyOf(row), after) <= 0) continue;
     taken.push(row);
     if (taken.length === count) break;

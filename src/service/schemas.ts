@@ -51,7 +51,7 @@ export const problemSchema = named(
   }),
 );
 
-export const datasetView = named('Dataset', datasetSchema);
+named('Dataset', datasetSchema);
 named('DatasetInput', datasetInput);
 
 /** A run as lists show it: docs/SCHEMA.md. */

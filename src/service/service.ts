@@ -9,7 +9,7 @@ import { handle } from './handle.ts';
 import { type ServiceLimits, serviceLimits } from './limits.ts';
 import { Metrics } from './metrics.ts';
 import { type OpenApi, openApiOf } from './openapi.ts';
-import { OrgCache } from './org-cache.ts';
+import { incompleteOf, OrgCache } from './org-cache.ts';
 import { refusalOf } from './problem.ts';
 import { ROUTES } from './routes/table.ts';
 import type { TokenVerifier } from './tokens.ts';
@@ -70,14 +70,19 @@ export function createService(options: ServiceOptions): Service {
   const meters = metersOf(metrics);
   const orgs = new OrgCache(session, clock, limits, {
     onLookup: (result) => meters.lookups({ result }),
-    onRefresh: (stats) => {
+    onRefresh: (org, stats) => {
       meters.refreshes({ kind: stats.cold ? 'cold' : 'warm' });
       meters.refreshSeconds({ kind: stats.cold ? 'cold' : 'warm' }, stats.totalMs / 1_000);
       meters.rounds({}, stats.rounds);
-      if (stats.quarantined > 0) meters.quarantined({}, stats.quarantined);
+      meters.tailEntries({}, stats.tailEntries);
+      const missing = incompleteOf(stats);
+      if (missing === null) return;
+      meters.incomplete();
+      logger.warn({ org, missing }, 'the catalog is incomplete: see runfold verify and repair');
     },
     onBackgroundError: (org, error) => logger.warn({ org, error: errorMessage(error) }, 'refresh failed'),
   });
+  const changes = new ChangeFeeds(orgs, clock, limits, () => session.random.u32().toString(36));
   const admission = new Admission(limits);
   const views = newViewCache(limits.viewCacheBytesMax);
   const app = new Hono();
@@ -91,7 +96,7 @@ export function createService(options: ServiceOptions): Service {
     openMetrics: options.openMetrics ?? false,
     encodeArrow: options.encodeArrow ?? null,
     orgs,
-    changes: new ChangeFeeds(orgs, clock, limits, () => session.random.u32().toString(36)),
+    changes,
     views,
     rates: new RateLimiter(clock, limits),
     admission,
@@ -105,6 +110,7 @@ export function createService(options: ServiceOptions): Service {
     fetch: async (request) => app.fetch(request),
     async drain() {
       draining = true;
+      changes.close();
       const until = clock.monotonic() + limits.drainMs;
       while (admission.inFlight > 0 && clock.monotonic() < until) await clock.sleep(10);
       await session.close();
@@ -133,6 +139,8 @@ function mount(app: Hono, service: Service): void {
   app.onError((error) => refusalOf(error).response);
 }
 
+const ENTRIES = [0, 1, 10, 100, 1_000, 10_000];
+
 export type Meters = ReturnType<typeof metersOf>;
 
 function metersOf(metrics: Metrics) {
@@ -147,6 +155,14 @@ function metersOf(metrics: Metrics) {
     refreshes: metrics.counter('runfold_refreshes_total', 'Refreshes, cold or warm.'),
     refreshSeconds: metrics.histogram('runfold_refresh_seconds', 'Time of a refresh, cold or warm.'),
     rounds: metrics.counter('runfold_refresh_rounds_total', 'Rounds of all refreshes.'),
-    quarantined: metrics.counter('runfold_quarantined_seen_total', 'Quarantined entries that refreshes met.'),
+    tailEntries: metrics.histogram(
+      'runfold_refresh_tail_entries',
+      'Entries of the tail that a refresh read.',
+      ENTRIES,
+    ),
+    incomplete: metrics.counter(
+      'runfold_refreshes_incomplete_total',
+      'Refreshes that met quarantined or corrupt objects.',
+    ),
   };
 }

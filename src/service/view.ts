@@ -44,7 +44,10 @@ export async function viewAnswer(
     view = viewOf(await make());
     service.views.set(key, view);
   }
-  return answerOf(request, view, { age: String(Math.floor(service.orgs.ageMs(snapshot) / 1_000)) });
+  return answerOf(request, view, {
+    age: String(Math.floor(service.orgs.ageMs(snapshot) / 1_000)),
+    ...(snapshot.incomplete === null ? {} : { 'x-runfold-incomplete': snapshot.incomplete }),
+  });
 }
 
 /** The view, or 304 where the caller has it already. */

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { CACHE_MS, CachedScan } from '../../bench/rivals/cached-scan.ts';
 import { flatScan } from '../../bench/rivals/flat-scan.ts';
 import { RIVALS } from '../../bench/rivals/index.ts';
@@ -21,25 +21,37 @@ async function prepared(size: Parameters<typeof datasetOf>[1]) {
   return { clock, store, data };
 }
 
-const byId = (rows: readonly Projection[]) =>
-  [...rows].sort((a, b) => (a.run_id < b.run_id ? -1 : 1)).map((row) => JSON.parse(JSON.stringify(row)));
+/** The first row that only one of them has, or that differs, key order apart. */
+function firstDifference(found: readonly Projection[], expected: readonly Projection[]): unknown {
+  if (found.length !== expected.length) return `${found.length} rows instead of ${expected.length}`;
+  const text = (row: Projection) => JSON.stringify(row, Object.keys(row).sort());
+  const wanted = new Map(expected.map((row) => [row.run_id, row]));
+  for (const row of found) {
+    const other = wanted.get(row.run_id);
+    if (other === undefined || text(row) !== text(other)) return { found: row, expected: other };
+    wanted.delete(row.run_id);
+  }
+  return null;
+}
 
 describe.each([
   ['a small org with a tail', { totalRuns: 400, orgRuns: 100, tables: 5, tailEntries: 30 }],
   ['an org without a tail', { totalRuns: 200, orgRuns: 150, tables: 20, tailEntries: 0 }],
   ['a tail of several pages', { totalRuns: 1_500, orgRuns: 50, tables: 5, tailEntries: 1_200 }],
-  ['an org with sealed history', { totalRuns: 45_000, orgRuns: 45_000, tables: 50, tailEntries: 10 }],
+  ['an org with sealed history', { totalRuns: 41_000, orgRuns: 41_000, tables: 50, tailEntries: 10 }],
 ])('%s', (_, size) => {
-  const world = prepared(size);
+  let world: Awaited<ReturnType<typeof prepared>>;
+  beforeAll(async () => {
+    world = await prepared(size);
+  });
 
   it.each(RIVALS.map((rival) => [rival.name, rival] as const))(
     '%s has exactly its rows',
     async (_, rival) => {
-      const { store, data } = await world;
+      const { store, data } = world;
       const answer = await rival.refresh(store, ORG, new SkippingClock());
-      expect(byId(await answer.projections())).toEqual(byId(data.current));
+      expect(firstDifference(await answer.projections(), data.current)).toBeNull();
     },
-    60_000,
   );
 });
 

@@ -12,7 +12,7 @@ function inTemp() {
 
 it('asks one question in two ways, counts, and leaves nothing behind', async () => {
   const { dir, env } = inTemp();
-  const ran = await run(RUNFOLD, ['demo', '--runs', '400', '--json'], { env });
+  const ran = await run(RUNFOLD, ['demo', '--size', '400', '--json'], { env });
   expect(ran).toMatchObject({ code: 0, stderr: '' });
   const result = demoSchema.parse(JSON.parse(ran.stdout));
   expect(result).toMatchObject({ runs: 400, equal: true });
@@ -28,7 +28,7 @@ it('asks one question in two ways, counts, and leaves nothing behind', async () 
 
 it('tells people, and keeps the store where asked to', async () => {
   const { dir, env } = inTemp();
-  const { code, stdout, stderr } = await run(RUNFOLD, ['demo', '--runs', '60', '--keep'], { env });
+  const { code, stdout, stderr } = await run(RUNFOLD, ['demo', '--size', '60', '--keep'], { env });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   for (const words of ['RUNFOLD REFRESH', 'All three answers are the same', 'Tables of acme', 'is fed by']) {
     expect(stdout).toContain(words);

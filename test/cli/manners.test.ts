@@ -34,7 +34,7 @@ describe.concurrent('wrong use: exit code 2, one sentence, a hint, nothing on st
     [['compact', ...S, ...O, '--all'], /exclude each other/],
     [['compact', ...S, '--codec', 'csv'], /Allowed choices/],
     [['verify', ...S, ...O, '--all'], /exclude each other/],
-    [['demo', '--runs', 'many'], /whole number/],
+    [['demo', '--size', 'many'], /whole number/],
   ];
   const compactorRows: typeof rows = [
     [[...S], /--once or --schedule/],
@@ -95,7 +95,7 @@ describe('errors', () => {
   });
 
   it('Ctrl-C exits with 130', async () => {
-    const ran = await run(RUNFOLD, ['demo', '--runs', '50000'], {
+    const ran = await run(RUNFOLD, ['demo', '--size', '50000'], {
       onOutput: (stdout, kill) => stdout.endsWith('cut.\n\n') && setTimeout(() => kill('SIGINT'), 300),
     });
     expect(ran).toMatchObject({ code: 130, signal: null, stderr: '' });

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { seededRandom, uniform } from '../../src/core/random.ts';
 import { openRunStore } from '../../src/runs/open.ts';
@@ -9,8 +10,8 @@ import { jsonOf, RUNFOLD, run, tempDir } from '../cli/support.ts';
 import { wholeRun } from '../runs/run-store-objects.ts';
 import { dataset } from '../support/runs.ts';
 
-const RUNS = 1_500;
-const KILLS = 6;
+const RUNS = 900;
+const KILLS = 5;
 
 /** `kill -9` of a whole process, at random times, while writers in this one go on. */
 describe('runfold backfill', () => {
@@ -49,6 +50,7 @@ describe('runfold backfill', () => {
       for (; writing; written++) {
         await session.recorder.create('acme', { run_id: `new-${written}` });
         await session.recorder.apply('acme', `new-${written}`, { type: 'started', attempt: 1 });
+        await sleep(20);
       }
     })();
     let killed = 0;
@@ -57,7 +59,7 @@ describe('runfold backfill', () => {
       const ended = new Promise<NodeJS.Signals | null>((resolve) =>
         child.once('exit', (_, by) => resolve(by)),
       );
-      const timer = setTimeout(() => child.kill('SIGKILL'), 350 + 900 * uniform(random));
+      const timer = setTimeout(() => child.kill('SIGKILL'), 300 + 600 * uniform(random));
       if ((await ended) === 'SIGKILL') killed++;
       clearTimeout(timer);
     }

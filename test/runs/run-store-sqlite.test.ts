@@ -9,11 +9,13 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { limits } from '../../src/core/limits.ts';
 import { seededRandom, systemRandom } from '../../src/core/random.ts';
-import { openRunStore } from '../../src/runs/open.ts';
+import { learnTime, openRunStore } from '../../src/runs/open.ts';
 import type { Documents } from '../../src/runs/sql-documents.ts';
 import { SqlRunStore } from '../../src/runs/sql-run-store.ts';
 import { settling } from '../../src/runs/sql-settling.ts';
 import { openSqliteDocuments } from '../../src/runs/sqlite-run-store.ts';
+import { openSession } from '../../src/session.ts';
+import { skewed } from '../../src/store/faults.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { describeRunStore } from './run-store-contract.ts';
 import { bounds, Losses, lostAnswer, wholeRun as runOf } from './run-store-objects.ts';
@@ -150,4 +152,28 @@ describe('sqlite: one file, many processes', () => {
     await other.close();
     expect(await own.read('acme', 'run-1')).toBeNull();
   });
+});
+
+describe('time, with runs in a database', () => {
+  it.each([3_600_000, -3_600_000])(
+    'follows the object store’s clock, though ours is wrong by %i ms',
+    async (offsetMs) => {
+      const objects = new MemoryStore();
+      const runs = await openRunStore('sqlite::memory:', { store: objects });
+      const session = openSession(objects, { runs, clock: skewed(systemClock, { offsetMs }) });
+      await learnTime(session);
+      const request = { run_id: 'r', heartbeat_timeout_ms: 60_000, run_timeout_ms: 600_000 };
+      const { run } = await session.recorder.create('acme', request);
+      expect(Math.abs(run.updated_at - Date.now())).toBeLessThan(2_000);
+      const started = await session.recorder.apply('acme', 'r', { type: 'started', attempt: 1 });
+      expect(Math.abs(started.run.started_at! - Date.now())).toBeLessThan(2_000);
+      // A time-out is judged by the same time, in another process whose clock is wrong the other way.
+      const other = openSession(objects, { runs, clock: skewed(systemClock, { offsetMs: -offsetMs }) });
+      await learnTime(other);
+      const timeOut = other.recorder.apply('acme', 'r', { type: 'time_out' });
+      await expect(timeOut).rejects.toMatchObject({ code: 'RUN_NOT_EXPIRED' });
+      await session.close();
+      await runs.close();
+    },
+  );
 });

@@ -1,6 +1,9 @@
 import { describe, expect, it, vi } from 'vitest';
+import { seededRandom } from '../../src/core/random.ts';
+import { uuidv7 } from '../../src/core/uuid.ts';
 import { secretVerifier } from '../../src/service/tokens.ts';
 import { maxAgeOf } from '../../src/service/view.ts';
+import { entryKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { FakeClock, settle } from '../support/fake-clock.ts';
 import { ORG } from '../support/runs.ts';
@@ -107,6 +110,28 @@ describe('freshness', () => {
   });
 });
 
+describe('damage', () => {
+  it('is told with the answer that lacks something because of it, and in the log', async () => {
+    const served = await serve();
+    await served.world.session.recorder.create(ORG, { run_id: 'r1' });
+    expect((await served.json('GET', RUNS, NOW)).headers.get('x-runfold-incomplete')).toBeNull();
+    const name = uuidv7(Date.now(), seededRandom(7));
+    await served.world.store.put(entryKey(ORG, name), new TextEncoder().encode('{"broken'));
+    const corrupt = await served.json('GET', RUNS, NOW);
+    expect(corrupt.body).toMatchObject({ status: 500, code: 'CORRUPT', detail: 'Stored bytes are corrupt' });
+    expect(JSON.stringify(corrupt.body)).not.toContain(name);
+    expect(served.log.lines.join()).toContain(name);
+    await served.world.compact();
+    const { status, body, headers } = await (await serve({}, { store: served.world.store })).json(
+      'GET',
+      RUNS,
+      NOW,
+    );
+    expect([status, body.runs.length]).toEqual([200, 1]);
+    expect(headers.get('x-runfold-incomplete')).toBe('1 entry is quarantined');
+  });
+});
+
 describe('load', () => {
   it('an org that sends too much is told when to come again; others are not touched', async () => {
     const served = await serve({ orgRequestsPerSecond: 2, orgBurst: 5 });
@@ -117,6 +142,13 @@ describe('load', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
     const token = await tokenFor({ orgs: ['other'] });
     expect((await served.json('GET', '/v1/orgs/other/runs', { token })).status).toBe(200);
+    const batch = await serve({ orgRequestsPerSecond: 2, orgBurst: 5 });
+    const post = () =>
+      batch.json('POST', '/api/v1/lineage/batch', { body: Array(200).fill({}), role: 'writer' });
+    // Ten events count as a request: the next has to wait until the batch is paid for.
+    const [first, second] = [await post(), await post()];
+    expect([first.status, second.status]).toEqual([200, 429]);
+    expect(Number(second.headers.get('retry-after'))).toBeGreaterThanOrEqual(8);
   });
 
   it('requests of one org wait for each other, within bounds, and leave the others their place', async () => {

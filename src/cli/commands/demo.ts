@@ -4,7 +4,7 @@ import { positiveInteger } from '../options.ts';
 import { EXIT, Exit } from '../run.ts';
 
 export interface DemoOptions {
-  runs: number;
+  size: number;
   seed: number;
   keep?: boolean;
 }
@@ -13,7 +13,7 @@ export function demoCommand(program: Command, signal: AbortSignal): void {
   program
     .command('demo')
     .description('make two orgs in a temporary folder and read them in two ways; needs no --store')
-    .option('--runs <n>', 'runs to make', positiveInteger, 20_000)
+    .option('--size <n>', 'runs to make', positiveInteger, 20_000)
     .option('--seed <n>', 'the same seed makes the same runs', positiveInteger, 1)
     .option('--keep', 'leave the store there and say where')
     .action(async (options: DemoOptions, command: Command) => {

@@ -44,7 +44,7 @@ async function play(
   const store = await openStore(url);
   try {
     const session = openSession(store, { limits: { batchWaitMs: BATCH_WAIT_MS } });
-    const transitions = await fill(session, steps, options, signal);
+    const transitions = await fill(session, steps, { runs: options.size, seed: options.seed }, signal);
     await session.close();
     const scanned = (which: 'all' | 'org', runs: string) =>
       steps.run(
@@ -64,7 +64,7 @@ async function play(
     const { tail } = await inspectOrg(await openCompactor(session), org.id, { signal });
     return {
       org: org.id,
-      runs: options.runs,
+      runs: options.size,
       transitions,
       rows: refresh.catalog.stats.rows,
       log: { entries: refresh.catalog.stats.tailEntries, unfolded: tail.entries },

@@ -169,6 +169,7 @@ async function runsAnswer(call: RunsCall, filter: RunFilter): Promise<Answer> {
   return viewAnswer(call, snapshot, async () => {
     const { cursor } = call.query;
     const { items, next } = await pageOfRuns(
+      call.service.session,
       snapshot,
       filter,
       jsonLimit(call, call.query.limit),
@@ -184,7 +185,14 @@ async function arrowAnswer(call: RunsCall, snapshot: OrgSnapshot, filter: RunFil
   const { encodeArrow } = call.service;
   if (encodeArrow === null) throw new Problem('NOT_ACCEPTABLE', 'This service gives no Arrow.');
   const { limit = ARROW_ROWS_MAX, cursor } = call.query;
-  const { items, next } = await pageOfRuns(snapshot, filter, limit, cursor, call.signal);
+  const { items, next } = await pageOfRuns(
+    call.service.session,
+    snapshot,
+    filter,
+    limit,
+    cursor,
+    call.signal,
+  );
   const builder = new RowsBuilder(call.org, items.length);
   for (const row of items) builder.add(row);
   const bytes = await encodeArrow(builder.build());
