@@ -1,5 +1,5 @@
 import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
-import { believe } from '../src/catalog/load.ts';
+import { believe } from '../src/catalog/intents.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError } from '../src/core/errors.ts';
 import { entryTime, listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';

@@ -1,28 +1,18 @@
-import type { Clock } from '../core/clock.ts';
-import { mapParallel } from '../core/concurrency.ts';
+import { both } from '../core/concurrency.ts';
 import { CorruptError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
-import { entryTime, listLogPage, listRest, type ReadEntry, readEntries } from '../log/tail.ts';
+import { listLogPage } from '../log/tail.ts';
 import type { Manifest, Part } from '../manifest/manifest.ts';
 import { type CurrentManifest, readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
-import { type IntentRecord, recordOf } from '../runs/record.ts';
-import type { RunStore } from '../runs/run-store.ts';
 import { objectOf, readPart } from '../snapshot/parts.ts';
 import { Rows } from '../snapshot/rows.ts';
 import { entryKeyFloor } from '../store/keys.ts';
-import type { ListPage, ObjectMeta, ObjectStore } from '../store/object-store.ts';
-import { Overlay, pendingIntents } from './fold.ts';
+import type { ListPage, ObjectStore } from '../store/object-store.ts';
+import type { Fill, LoadContext } from './context.ts';
+import { Overlay } from './fold.ts';
+import { resolveIntents } from './intents.ts';
 import { CatalogState } from './state.ts';
-import type { RefreshStats } from './stats.ts';
-
-export interface LoadContext {
-  store: ObjectStore;
-  runs: RunStore;
-  clock: Clock;
-  limits: Limits;
-  /** False: unconfirmed intents are not looked into (and law 4 is the caller's). */
-  resolveIntents: boolean;
-}
+import { applyEntries, furtherPages, readTail } from './tail.ts';
 
 /** What one refresh leaves for the next. */
 export interface Loaded {
@@ -35,8 +25,6 @@ export interface Loaded {
   /** The same for the last refresh that read the manifest. */
   manifestReadAt: number;
 }
-
-type Fill = (stats: Partial<RefreshStats>) => void;
 
 /**
  * One refresh. With `previous` from less than half a grace ago: one LIST of what is new. Otherwise GET manifest
@@ -108,7 +96,7 @@ async function loadWarm(
   if (entries === null) return null;
   const overlay = previous.state.overlay.copy();
   applyEntries(overlay, entries);
-  await resolve(context, orgId, previous.state.base, overlay, previous.state.manifest, fill, signal);
+  await resolveIntents(context, orgId, previous.state.base, overlay, previous.state.manifest, fill, signal);
   const state = new CatalogState(orgId, previous.state.manifest, previous.state.base, overlay);
   return { ...previous, state, listedAt: first.serverTime, beganAt };
 }
@@ -122,7 +110,7 @@ async function loadFull(
   signal: AbortSignal | undefined,
 ): Promise<Loaded | null> {
   const { store, clock } = context;
-  const [read, first] = await together(
+  const [read, first] = await both(
     [
       (stop) => readManifest(store, orgId, { signal: stop, known: previous?.generation ?? null }),
       (stop) => listLogPage(store, orgId, { signal: stop }),
@@ -190,7 +178,7 @@ async function assemble(
   const head = headOf(manifest);
   const headRounds = head !== undefined && known === null && head.inline === null ? 1 : 0;
   const from = manifest?.covers_until ?? 0;
-  const [base, { entries, rounds }] = await together(
+  const [base, { entries, rounds }] = await both(
     [
       async (stop) =>
         known ??
@@ -204,7 +192,7 @@ async function assemble(
   if (base === null || entries === null) return null;
   const overlay = withTombstones(manifest);
   applyEntries(overlay, entries);
-  await resolve(context, orgId, base, overlay, manifest, fill, signal);
+  await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
   return new CatalogState(orgId, manifest, base, overlay);
 }
 
@@ -246,117 +234,4 @@ function currentOf(
 ): Pick<CurrentManifest, 'manifest' | 'generation' | 'committedAt'> {
   if (read !== 'unchanged') return read;
   return { manifest: previous!.state.manifest, generation: previous!.generation, committedAt: null };
-}
-
-interface Pages {
-  items: readonly ObjectMeta[];
-  /** LISTs, one after another. */
-  rounds: number;
-}
-
-/** `first`, and the rest of a long log named `from` (ms) or later: what is older is known, or in the snapshot. */
-async function furtherPages(
-  { store, limits }: LoadContext,
-  orgId: string,
-  first: ListPage,
-  from: number,
-  signal: AbortSignal | undefined,
-): Promise<Pages> {
-  if (first.next === null) return { items: first.items, rounds: 0 };
-  const bounds = { from, until: first.serverTime + limits.entryLagMaxMs };
-  const rest = await listRest(store, orgId, first, bounds, { parallel: limits.parallelMax, signal });
-  const items = new Map([...first.items, ...rest.items].map((item) => [item.key, item]));
-  return { items: [...items.values()], rounds: rest.depth };
-}
-
-/** The decoded tail, without what a compactor has quarantined; null when an entry is gone. */
-async function readTail(
-  context: LoadContext,
-  orgId: string,
-  pages: Pages,
-  manifest: Manifest | null,
-  fill: Fill,
-  signal: AbortSignal | undefined,
-): Promise<{ entries: ReadEntry[] | null; rounds: number }> {
-  const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
-  // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
-  const folded = manifest?.covers_until ?? 0;
-  const wanted = pages.items.filter(
-    ({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded,
-  );
-  const { parallelMax: parallel } = context.limits;
-  const { entries, fetched } = await readEntries(context.store, orgId, wanted, { parallel, signal });
-  const rounds = pages.rounds + Math.ceil(fetched / parallel);
-  let records = 0;
-  for (const read of entries) {
-    if ('gone' in read) return { entries: null, rounds };
-    if ('problem' in read) throw read.problem;
-    records += read.entry.records.length;
-  }
-  fill({ tailEntries: entries.length, tailRecords: records, quarantined: quarantined.size });
-  return { entries, rounds };
-}
-
-function applyEntries(overlay: Overlay, entries: readonly ReadEntry[]): void {
-  for (const read of entries) {
-    if ('entry' in read) overlay.applyEntry(read.entry.records, entryTime(read.item.key) ?? Infinity);
-  }
-}
-
-/**
- * Reads the canonical run behind each intent that nothing has confirmed and no compactor has looked into. What a
- * compactor saw says nothing of an entry that came after its listing: somebody may be trying again.
- */
-async function resolve(
-  context: LoadContext,
-  orgId: string,
-  base: Rows,
-  overlay: Overlay,
-  manifest: Manifest | null,
-  fill: Fill,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const looked = new Map(manifest?.intents.map((intent) => [intent.run_id, intent]));
-  const open = pendingIntents(base, overlay).filter(({ row: { run_id, revision } }) => {
-    const { revision: known = 0, looked_at = 0 } = looked.get(run_id) ?? {};
-    const announcedAt = overlay.announcedAt.get(run_id) ?? Infinity;
-    return known < revision || announcedAt >= looked_at - context.limits.entryLagMaxMs;
-  });
-  if (!context.resolveIntents || open.length === 0) return fill({ intentsAsked: 0 });
-  fill({ intentsAsked: open.length, intentRounds: Math.ceil(open.length / context.limits.parallelMax) });
-  await believe(context.runs, orgId, open, overlay, context.limits.parallelMax, signal);
-}
-
-/** The canonical run decides: what is there becomes a fact; where nothing is there the intent stays open. */
-export async function believe(
-  runs: RunStore,
-  orgId: string,
-  intents: readonly IntentRecord[],
-  overlay: Overlay,
-  parallel: number,
-  signal?: AbortSignal,
-): Promise<void> {
-  await mapParallel(
-    intents,
-    parallel,
-    async ({ row }, stop) => {
-      const stored = await runs.read(orgId, row.run_id, stop);
-      if (stored !== null) overlay.apply(recordOf(stored.run));
-    },
-    signal,
-  );
-}
-
-/** Runs both at once; the first failure cancels the other. */
-async function together<A, B>(
-  calls: readonly [(signal: AbortSignal) => Promise<A>, (signal: AbortSignal) => Promise<B>],
-  signal: AbortSignal | undefined,
-): Promise<[A, B]> {
-  const results = await mapParallel<(signal: AbortSignal) => Promise<A | B>, A | B>(
-    calls,
-    2,
-    (call, stop) => call(stop),
-    signal,
-  );
-  return results as [A, B];
 }

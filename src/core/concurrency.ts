@@ -32,6 +32,20 @@ export async function mapParallel<T, R>(
   return results;
 }
 
+/** Runs both at once; the first failure cancels the other. */
+export async function both<A, B>(
+  calls: readonly [(signal: AbortSignal) => Promise<A>, (signal: AbortSignal) => Promise<B>],
+  signal: AbortSignal | undefined,
+): Promise<[A, B]> {
+  const results = await mapParallel<(signal: AbortSignal) => Promise<A | B>, A | B>(
+    calls,
+    2,
+    (call, stop) => call(stop),
+    signal,
+  );
+  return results as [A, B];
+}
+
 /** Runs tasks of one key one after another; different keys run side by side. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();

@@ -34,6 +34,8 @@ export class LogWriter {
   readonly #store: ObjectStore;
   readonly #options: LogWriterOptions;
   readonly #queues = new Map<string, Waiting[]>();
+  /** Records that wait, per org. */
+  readonly #queued = new Map<string, number>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #markedAt = new Map<string, number>();
   readonly #marking = new Set<Promise<unknown>>();
@@ -52,7 +54,7 @@ export class LogWriter {
     // An entry without records would be a corrupt one.
     if (records.length === 0) return;
     const queue = this.#queues.get(orgId) ?? [];
-    const queued = queue.reduce((n, w) => n + w.records.length, 0);
+    const queued = this.#queued.get(orgId) ?? 0;
     if (queued + records.length > this.#options.limits.queueRecordsMax) {
       throw new RunfoldError(
         'LIMIT_EXCEEDED',
@@ -66,7 +68,7 @@ export class LogWriter {
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         const at = queue.indexOf(waiting);
-        if (at >= 0) queue.splice(at, 1);
+        if (at >= 0) this.#count(orgId, queue.splice(at, 1), -1);
         reject(
           at >= 0
             ? cancelled(signal!)
@@ -89,6 +91,7 @@ export class LogWriter {
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       queue.push(waiting);
+      this.#count(orgId, [waiting], 1);
       if (!this.#running.has(orgId)) this.#running.set(orgId, this.#drain(orgId, queue));
     });
   }
@@ -107,6 +110,7 @@ export class LogWriter {
     else await Promise.resolve();
     while (queue.length > 0) {
       const batch = takeBatch(queue, limits);
+      this.#count(orgId, batch, -1);
       try {
         this.#mark(orgId);
         await this.#write(orgId, batch);
@@ -117,6 +121,12 @@ export class LogWriter {
     }
     this.#running.delete(orgId);
     this.#queues.delete(orgId);
+    this.#queued.delete(orgId);
+  }
+
+  #count(orgId: string, waiting: readonly Waiting[], sign: 1 | -1): void {
+    const records = waiting.reduce((n, w) => n + w.records.length, 0);
+    this.#queued.set(orgId, (this.#queued.get(orgId) ?? 0) + sign * records);
   }
 
   async #write(orgId: string, batch: readonly Waiting[]): Promise<void> {

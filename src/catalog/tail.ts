@@ -1,0 +1,60 @@
+import { entryTime, listRest, type ReadEntry, readEntries } from '../log/tail.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import type { ListPage, ObjectMeta } from '../store/object-store.ts';
+import type { Fill, LoadContext } from './context.ts';
+import type { Overlay } from './fold.ts';
+
+export interface Pages {
+  items: readonly ObjectMeta[];
+  /** LISTs, one after another. */
+  rounds: number;
+}
+
+/** `first`, and the rest of a long log named `from` (ms) or later: what is older is known, or in the snapshot. */
+export async function furtherPages(
+  { store, limits }: LoadContext,
+  orgId: string,
+  first: ListPage,
+  from: number,
+  signal: AbortSignal | undefined,
+): Promise<Pages> {
+  if (first.next === null) return { items: first.items, rounds: 0 };
+  const bounds = { from, until: first.serverTime + limits.entryLagMaxMs };
+  const rest = await listRest(store, orgId, first, bounds, { parallel: limits.parallelMax, signal });
+  const items = new Map([...first.items, ...rest.items].map((item) => [item.key, item]));
+  return { items: [...items.values()], rounds: rest.depth };
+}
+
+/** The decoded tail, without what a compactor has quarantined; null when an entry is gone. */
+export async function readTail(
+  context: LoadContext,
+  orgId: string,
+  pages: Pages,
+  manifest: Manifest | null,
+  fill: Fill,
+  signal: AbortSignal | undefined,
+): Promise<{ entries: ReadEntry[] | null; rounds: number }> {
+  const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
+  // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
+  const folded = manifest?.covers_until ?? 0;
+  const wanted = pages.items.filter(
+    ({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded,
+  );
+  const { parallelMax: parallel } = context.limits;
+  const { entries, fetched } = await readEntries(context.store, orgId, wanted, { parallel, signal });
+  const rounds = pages.rounds + Math.ceil(fetched / parallel);
+  let records = 0;
+  for (const read of entries) {
+    if ('gone' in read) return { entries: null, rounds };
+    if ('problem' in read) throw read.problem;
+    records += read.entry.records.length;
+  }
+  fill({ tailEntries: entries.length, tailRecords: records, quarantined: quarantined.size });
+  return { entries, rounds };
+}
+
+export function applyEntries(overlay: Overlay, entries: readonly ReadEntry[]): void {
+  for (const read of entries) {
+    if ('entry' in read) overlay.applyEntry(read.entry.records, entryTime(read.item.key) ?? Infinity);
+  }
+}
