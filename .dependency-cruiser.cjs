@@ -5,7 +5,7 @@ const layers = [
   ['runs', '^src/runs/'],
   ['log, snapshot, manifest', '^src/(log|snapshot|manifest)/'],
   ['catalog', '^src/catalog/'],
-  ['openlineage', '^src/openlineage/'],
+  ['openlineage, versions', '^src/(openlineage|versions)/'],
   ['session', '^src/(session|index)\\.ts$'],
   ['compactor', '^compactor/(?!main\\.ts$)'],
   ['service, cli', '^src/(service|cli)/|^compactor/main\\.ts$'],
@@ -43,6 +43,12 @@ module.exports = {
       severity: 'error',
       from: { pathNot: '^src/store/gcs' },
       to: { path: '@google-cloud' },
+    },
+    {
+      name: 'database drivers belong to their adapter',
+      severity: 'error',
+      from: { pathNot: '^src/runs/postgres-run-store\\.ts$' },
+      to: { path: 'node_modules/pg/', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'Arrow and parquetjs load lazily, in their own file',

@@ -8,3 +8,6 @@ export { compactPass, listOrgs, type PassOptions, type PassResult } from './pass
 export { type Repaired, type RepairOptions, repairOrg } from './repair.ts';
 export { type SweepOptions, type Swept, sweepOrg } from './sweep.ts';
 export { type Problem, type Verified, type VerifyOptions, verifyOrg } from './verify.ts';
+export { type BackfillOptions, type Backfilled, backfill } from './backfill.ts';
+export { type MigrateOptions, type Migrated, migrate } from './migrate.ts';
+export { type ReconcileOptions, type Reconciled, reconcile } from './reconcile.ts';

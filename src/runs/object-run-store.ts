@@ -1,5 +1,5 @@
 import { mapParallel } from '../core/concurrency.ts';
-import { CorruptError, RunfoldError } from '../core/errors.ts';
+import { CorruptError, FormatError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import { parseRunKey, RUNS_PREFIX, runKey, runsPrefix } from '../store/keys.ts';
 import { ABSENT, type ObjectStore, type PutOptions } from '../store/object-store.ts';
@@ -67,8 +67,9 @@ export class ObjectRunStore implements RunStore {
       const got = await this.#store.get(key, { signal });
       return got.outcome === 'found' ? { key, run: decodeOwn(key, ids.orgId, ids.runId, got.body) } : null;
     } catch (problem) {
-      if (signal.aborted) throw problem;
-      return { key, problem };
+      // What is wrong with one object is a problem of that object; a store that fails is everybody's.
+      if (problem instanceof CorruptError || problem instanceof FormatError) return { key, problem };
+      throw problem;
     }
   }
 

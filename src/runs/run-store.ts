@@ -11,7 +11,7 @@ export interface RunStore {
   replace(run: Run, token: string, signal?: AbortSignal): Promise<RunWrite>;
   /** Removes exactly the state that `token` names. */
   remove(orgId: string, runId: string, token: string, signal?: AbortSignal): Promise<RunWrite>;
-  /** All runs (of one org), ascending by (org, run id); unreadable ones as problems. Bounded memory. */
+  /** All runs (of one org), ascending by (org, run id), object stores by their keys; unreadable ones as problems. Bounded memory. */
   scan(options?: ScanOptions): AsyncIterable<ScannedRun>;
   close(): Promise<void>;
 }

@@ -113,7 +113,7 @@ export const runSchema = z.looseObject({
   reference_id: z.string().nullable(),
   queue: z.string().nullable(),
   /** The caller's own key, unique within org and queue. */
-  run_key: z.string().nullable(),
+  run_key: z.string().nullable().default(null),
   status: z.enum(RUN_STATUSES),
   attempt: z.number().int().positive(),
   revision: z.number().int().positive(),

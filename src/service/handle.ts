@@ -7,16 +7,13 @@ import {
   RunfoldError,
 } from '../core/errors.ts';
 import { authorize, type Principal } from './access.ts';
-import { readJson } from './body.ts';
-import { compress, encodingOf } from './compress.ts';
+import { bodyOf, checkHeaders, checkPath, checkQuery, type Params } from './check.ts';
 import { Problem, type Refusal, refusalOf, type ServiceErrorCode } from './problem.ts';
-import type { Answer, Call, Route } from './route.ts';
+import { finish, requestIdOf, toResponse } from './respond.ts';
+import type { Call, Route } from './route.ts';
 import { methodsFor } from './routes/table.ts';
-import { idParam } from './schemas.ts';
 import type { Service } from './service.ts';
 import { bearerOf } from './tokens.ts';
-
-type Params = Readonly<Record<string, string | undefined>>;
 
 /**
  * One request, from its headers to its answer. The order matters: who asks and for which org comes before anything
@@ -110,20 +107,10 @@ async function answer(
   }
 }
 
-/** The org was held against the token already; the other ids become parts of keys. */
-function checkPath(params: Params): Call['path'] {
-  for (const name of ['run', 'task'] as const) {
-    if (params[name] === undefined) continue;
-    const parsed = idParam.safeParse(params[name]);
-    if (parsed.success) continue;
-    throw new Problem('INVALID_INPUT', `The ${name} id ${parsed.error.issues[0]?.message}.`);
-  }
-  return params as Call['path'];
-}
-
 /** What the caller may not see goes to the log. */
-function logRefusal({ logger }: Service, fields: object, { status }: Refusal, error: unknown): void {
-  if (status < 500) return;
+function logRefusal({ logger }: Service, fields: object, { status, code }: Refusal, error: unknown): void {
+  // A caller that hung up is nobody's failure.
+  if (status < 500 || code === 'CANCELLED') return;
   const cause = error instanceof Error && error.cause !== undefined ? errorMessage(error.cause) : undefined;
   const known = isRunfoldError(error) || error instanceof Problem;
   const stack = known || !(error instanceof Error) ? undefined : error.stack;
@@ -141,77 +128,12 @@ async function principalOf(service: Service, { rule }: Route, request: Request):
   return service.verifier(bearerOf(request.headers));
 }
 
-function checkHeaders(request: Request, { limits }: Service): void {
-  let count = 0;
-  let bytes = 0;
-  for (const [name, value] of request.headers) {
-    count++;
-    bytes += name.length + value.length;
-  }
-  if (
-    count > limits.headersMax ||
-    bytes > limits.headerBytesMax ||
-    request.url.length > limits.urlLengthMax
-  ) {
-    throw new Problem('HEADERS_TOO_LARGE', 'The headers or the address are too large.', {
-      headers: { connection: 'close' },
-    });
-  }
-}
-
 function noRoute(request: Request): Problem {
   const methods = methodsFor(new URL(request.url).pathname);
   if (methods.length === 0) return new Problem('NOT_FOUND', 'There is no such path.', { hint: 'See /docs.' });
   return new Problem('METHOD_NOT_ALLOWED', `The path knows ${methods.join(', ')}.`, {
     headers: { allow: methods.join(', ') },
   });
-}
-
-/** Each parameter once: which of two would be meant? */
-function checkQuery(route: Route, request: Request): unknown {
-  const given = [...new URL(request.url).searchParams];
-  const fields = Object.fromEntries(given);
-  if (Object.keys(fields).length < given.length) {
-    throw new Problem('INVALID_INPUT', 'A query parameter was given twice.');
-  }
-  if (route.query === undefined) return {};
-  return parsed('query', route.query, fields);
-}
-
-async function bodyOf(
-  service: Service,
-  route: Route,
-  request: Request,
-  signal: AbortSignal,
-): Promise<unknown> {
-  const { schema, largest = 'bodyBytesMax', optional } = route.body!;
-  const { limits, clock } = service;
-  const given = await readJson(request, {
-    bytesMax: limits[largest],
-    nestingMax: limits.nestingMax,
-    deadlineMs: limits.bodyDeadlineMs,
-    clock,
-    signal,
-  });
-  return parsed('body', schema, given === undefined && optional === true ? {} : given);
-}
-
-function parsed(what: 'query' | 'body', schema: NonNullable<Route['query']>, value: unknown): unknown {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const issues = result.error.issues
-    .slice(0, 20)
-    .map(({ path, message }) => ({ path: path.join('.'), problem: message }));
-  const [first] = issues;
-  const at = first === undefined || first.path === '' ? '' : ` at ${first.path}`;
-  throw new Problem(
-    'INVALID_INPUT',
-    `The ${what} is not valid${at}: ${first?.problem ?? 'it has the wrong shape'}.`,
-    {
-      details: { issues },
-      hint: 'See /docs.',
-    },
-  );
 }
 
 /**
@@ -248,47 +170,4 @@ class Deadline {
     }
     return isRunfoldError(error) ? error : cancelled(this.signal);
   }
-}
-
-function toResponse(answer: Answer): Response {
-  if (answer instanceof Response) return answer;
-  const { status = 200, json, headers } = answer;
-  return new Response(JSON.stringify(json), {
-    status,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
-  });
-}
-
-/** A caller's own id where it is harmless in a log, else a new one. */
-function requestIdOf(request: Request): string {
-  const given = request.headers.get('x-request-id') ?? '';
-  return /^[A-Za-z0-9._:-]{8,64}$/.test(given) ? given : crypto.randomUUID();
-}
-
-async function finish(
-  request: Request,
-  response: Response,
-  requestId: string,
-  bytesMin: number,
-): Promise<Response> {
-  const headers = new Headers(response.headers);
-  headers.set('x-request-id', requestId);
-  headers.set('x-content-type-options', 'nosniff');
-  headers.set('referrer-policy', 'no-referrer');
-  if (!headers.has('cache-control')) headers.set('cache-control', 'no-store');
-  const { status } = response;
-  const type = headers.get('content-type') ?? '';
-  headers.append('vary', 'Accept, Accept-Encoding');
-  if (response.body === null || request.method === 'HEAD') return new Response(null, { status, headers });
-  if (type.startsWith('text/event-stream')) return new Response(response.body, { status, headers });
-  const body = new Uint8Array(await response.arrayBuffer());
-  const encoding = body.length < bytesMin ? null : encodingOf(request.headers.get('accept-encoding'));
-  if (encoding === null) {
-    headers.set('content-length', String(body.length));
-    return new Response(body, { status, headers });
-  }
-  const packed = (await compress(body, encoding)) as Uint8Array<ArrayBuffer>;
-  headers.set('content-encoding', encoding);
-  headers.set('content-length', String(packed.length));
-  return new Response(packed, { status, headers });
 }

@@ -16,11 +16,13 @@ const VENV = resolve(import.meta.dirname, '../../.cache/python-openlineage');
 const PYTHON = join(VENV, 'bin/python');
 const FILES = ['marquez-seed', 'dbt-postgres-build', 'dbt-postgres-failed-run', 'spark-samples'];
 
+const works = () => run(PYTHON, ['-c', 'import openlineage.client']);
+
 /** The client of the OpenLineage project, as its users install it. Null when it is there, else the reason to skip by. */
 async function clientMissing(): Promise<string | null> {
   try {
-    if (!existsSync(PYTHON)) {
-      await run('python3', ['-m', 'venv', VENV]);
+    if (!existsSync(PYTHON)) await run('python3', ['-m', 'venv', VENV]);
+    await works().catch(async () => {
       await run(PYTHON, [
         '-m',
         'pip',
@@ -29,11 +31,11 @@ async function clientMissing(): Promise<string | null> {
         '--disable-pip-version-check',
         'openlineage-python',
       ]);
-    }
-    await run(PYTHON, ['-c', 'import openlineage.client']);
+      await works();
+    });
     return null;
   } catch (error) {
-    return `python with openlineage-python is not to be had: ${String(error).split('\n')[0]}`;
+    return `no python3 with openlineage-python: ${String(error).split('\n')[0]}`;
   }
 }
 

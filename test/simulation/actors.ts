@@ -62,13 +62,17 @@ export function operatorLife(world: World): Life {
       const orgId = pick(random, orgs);
       const known = [...witness.runsOf(orgId).values()];
       if (known.length === 0) continue;
-      const { run_id: runId } = pick(random, known).run;
-      const call = strayCall(random, witness.runsOf(orgId).get(runId)!.run, setup.removals);
+      const run = uniform(random) < 0.03 ? NOBODY : pick(random, known).run;
+      const { run_id: runId } = run;
+      const call = strayCall(random, run, setup.removals);
+      if (run === NOBODY && call.kind === 'create') continue;
       if (call.kind === 'event' && call.event.type === 'delete') owing = { orgId, runId, call };
       else await perform(world, desk, { orgId, runId }, call, uniform(random) < 0.3 ? 1 : undefined);
     }
   };
 }
+
+const NOBODY = { run_id: 'nobody', attempt: 1 };
 
 /** Until it is answered, or `tries` are over. */
 async function perform(

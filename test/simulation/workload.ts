@@ -83,7 +83,7 @@ export function observedJob(random: Random, orgId: string, runId: string, nowMs:
 }
 
 /** Anything at all, from somebody who knows little of the run: the attempt may be stale or from the future. */
-export function strayCall(random: Random, run: Run, removals: number): Call {
+export function strayCall(random: Random, run: Pick<Run, 'run_id' | 'attempt'>, removals: number): Call {
   if (chance(random, removals)) return { kind: 'event', event: { type: 'delete' } };
   const attempt = Math.max(1, run.attempt + pick(random, [0, 0, 0, -1, 1]));
   const event = pick<RunEvent>(random, [
