@@ -32,6 +32,7 @@ interface Scenario extends DatasetSize {
 }
 
 export interface Result extends DatasetSize {
+  group: string;
   scenario: string;
   rival: string;
   rows: number;
@@ -160,7 +161,7 @@ async function measureScenario(
     }
   }
   const own = entrants.find(({ rival }) => rival === runfold)!.samples;
-  const { group: _, name, ...size } = scenario;
+  const { name, ...size } = scenario;
   return entrants.map(({ rival, cost, rows, samples }) => ({
     ...size,
     scenario: name,

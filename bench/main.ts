@@ -31,6 +31,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
   },
+  plots: {
+    about: 'SVG and HTML of a kept cold-refresh: plots RESULT.json [DIRECTORY]',
+    load: () => import('./plots.ts'),
+  },
   'scale:build': { about: null, load: () => import('./scale/build.ts') },
   'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
 };

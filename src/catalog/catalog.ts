@@ -58,6 +58,11 @@ export class Catalog {
     return org;
   }
 
+  /** Lets go of an org's state, for processes that see many orgs. Objects that callers hold go on working. */
+  forget(orgId: string): void {
+    this.#orgs.delete(orgId);
+  }
+
   /**
    * Time travel: exactly what one version's snapshot holds, without the tail. Requests: see findVersion, and one GET
    * for a head that is not inline. Throws VERSION_NOT_FOUND, and SNAPSHOT_EXPIRED when its parts are gone.

@@ -142,6 +142,14 @@ export function isPast(
   return horizon !== null && isTerminal(status) && finished_at !== null && finished_at < horizon;
 }
 
+/** Forgets facts that say nothing beyond `base`, so that later merges do not weigh them again. */
+export function prune(overlay: Overlay, base: Rows): void {
+  for (const [runId, fact] of overlay.facts) {
+    const at = base.indexOf(runId);
+    if (at >= 0 && !outranks(fact, base, at)) overlay.facts.delete(runId);
+  }
+}
+
 export interface Folded {
   rows: Rows;
   /** state(rows) = state(base) ⊕ added ⊖ removed, each over (run id, revision). */

@@ -9,7 +9,7 @@ import { Rows } from '../snapshot/rows.ts';
 import { entryKeyFloor } from '../store/keys.ts';
 import type { ListPage, ObjectStore } from '../store/object-store.ts';
 import type { Fill, LoadContext } from './context.ts';
-import { Overlay } from './fold.ts';
+import { Overlay, pendingIntents, prune } from './fold.ts';
 import { resolveIntents } from './intents.ts';
 import { CatalogState } from './state.ts';
 import { applyEntries, furtherPages, readTail } from './tail.ts';
@@ -20,6 +20,8 @@ export interface Loaded {
   generation: string | null;
   /** Every entry acknowledged before this server time is in `state`. */
   listedAt: number;
+  /** Entries that the last listing showed: their records are in `state`. */
+  listed: ReadonlySet<string>;
   /** Monotonic local time at which the round began. */
   beganAt: number;
   /** The same for the last refresh that read the manifest. */
@@ -91,14 +93,26 @@ async function loadWarm(
     previous.listedAt - context.limits.entryLagMaxMs,
     signal,
   );
-  const { entries, rounds } = await readTail(context, orgId, pages, previous.state.manifest, fill, signal);
+  const { manifest, base, overlay: before } = previous.state;
+  const { entries, keys, rounds } = await readTail(
+    context,
+    orgId,
+    pages,
+    manifest,
+    previous.listed,
+    fill,
+    signal,
+  );
   fill({ cold: false, rounds: 1 + rounds });
   if (entries === null) return null;
-  const overlay = previous.state.overlay.copy();
+  const loaded = { ...previous, listed: keys, listedAt: first.serverTime, beganAt };
+  // Nothing new: the same state, with whatever its views have worked out.
+  if (entries.length === 0 && pendingIntents(base, before).length === 0) return loaded;
+  const overlay = before.copy();
   applyEntries(overlay, entries);
-  await resolveIntents(context, orgId, previous.state.base, overlay, previous.state.manifest, fill, signal);
-  const state = new CatalogState(orgId, previous.state.manifest, previous.state.base, overlay);
-  return { ...previous, state, listedAt: first.serverTime, beganAt };
+  await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
+  prune(overlay, base);
+  return { ...loaded, state: new CatalogState(orgId, manifest, base, overlay) };
 }
 
 async function loadFull(
@@ -121,14 +135,16 @@ async function loadFull(
   const { manifest, generation, committedAt } = currentOf(read, previous);
   const from: Snapshot = { manifest, known: knownHead(manifest, previous) };
   try {
-    const state = await assemble(context, orgId, from, first, fill, signal);
-    return state && { state, generation, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
+    const seen = await assemble(context, orgId, from, first, fill, signal);
+    return seen && { ...seen, generation, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
   } catch (error) {
     const older = await olderVersion(context, orgId, manifest, committedAt, first, error, signal);
     fill({ fallbackVersion: older.version });
-    const state = await assemble(context, orgId, { manifest: older, known: null }, first, fill, signal);
+    const seen = await assemble(context, orgId, { manifest: older, known: null }, first, fill, signal);
     // No generation: the next full refresh reads the current manifest again, which may have been repaired.
-    return state && { state, generation: null, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt };
+    return (
+      seen && { ...seen, generation: null, listedAt: first.serverTime, beganAt, manifestReadAt: beganAt }
+    );
   }
 }
 
@@ -174,17 +190,25 @@ async function assemble(
   first: ListPage,
   fill: Fill,
   signal: AbortSignal | undefined,
-): Promise<CatalogState | null> {
+): Promise<Pick<Loaded, 'state' | 'listed'> | null> {
   const head = headOf(manifest);
   const headRounds = head !== undefined && known === null && head.inline === null ? 1 : 0;
   const from = manifest?.covers_until ?? 0;
-  const [base, { entries, rounds }] = await both(
+  const [base, { entries, keys, rounds }] = await both(
     [
       async (stop) =>
         known ??
         (head === undefined ? Rows.empty(orgId) : readPart(context.store, orgId, head, { signal: stop })),
       async (stop) =>
-        readTail(context, orgId, await furtherPages(context, orgId, first, from, stop), manifest, fill, stop),
+        readTail(
+          context,
+          orgId,
+          await furtherPages(context, orgId, first, from, stop),
+          manifest,
+          NONE,
+          fill,
+          stop,
+        ),
     ] as const,
     signal,
   );
@@ -193,8 +217,11 @@ async function assemble(
   const overlay = withTombstones(manifest);
   applyEntries(overlay, entries);
   await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
-  return new CatalogState(orgId, manifest, base, overlay);
+  prune(overlay, base);
+  return { state: new CatalogState(orgId, manifest, base, overlay), listed: keys };
 }
+
+const NONE: ReadonlySet<string> = new Set();
 
 /**
  * The version before one whose head is corrupt, where that and the log are exact: every entry that the corrupt one

@@ -25,32 +25,41 @@ export async function furtherPages(
   return { items: [...items.values()], rounds: rest.depth };
 }
 
-/** The decoded tail, without what a compactor has quarantined; null when an entry is gone. */
+export interface Tail {
+  /** Null when an entry is gone. */
+  entries: ReadEntry[] | null;
+  /** Of all entries listed that belong to the tail, `known` ones included. */
+  keys: ReadonlySet<string>;
+  rounds: number;
+}
+
+/** The decoded tail, without what a compactor has quarantined, nor entries that are `known`: entries never change. */
 export async function readTail(
   context: LoadContext,
   orgId: string,
   pages: Pages,
   manifest: Manifest | null,
+  known: ReadonlySet<string>,
   fill: Fill,
   signal: AbortSignal | undefined,
-): Promise<{ entries: ReadEntry[] | null; rounds: number }> {
+): Promise<Tail> {
   const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
   // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
   const folded = manifest?.covers_until ?? 0;
-  const wanted = pages.items.filter(
-    ({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded,
-  );
+  const tail = pages.items.filter(({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded);
+  const keys = new Set(tail.map(({ key }) => key));
+  const wanted = tail.filter(({ key }) => !known.has(key));
   const { parallelMax: parallel } = context.limits;
   const { entries, fetched } = await readEntries(context.store, orgId, wanted, { parallel, signal });
   const rounds = pages.rounds + Math.ceil(fetched / parallel);
   let records = 0;
   for (const read of entries) {
-    if ('gone' in read) return { entries: null, rounds };
+    if ('gone' in read) return { entries: null, keys, rounds };
     if ('problem' in read) throw read.problem;
     records += read.entry.records.length;
   }
   fill({ tailEntries: entries.length, tailRecords: records, quarantined: quarantined.size });
-  return { entries, rounds };
+  return { entries, keys, rounds };
 }
 
 export function applyEntries(overlay: Overlay, entries: readonly ReadEntry[]): void {

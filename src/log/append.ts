@@ -57,7 +57,7 @@ export class LogWriter {
     const queued = this.#queued.get(orgId) ?? 0;
     if (queued + records.length > this.#options.limits.queueRecordsMax) {
       throw new RunfoldError(
-        'LIMIT_EXCEEDED',
+        'OVERLOADED',
         `More than ${this.#options.limits.queueRecordsMax} records of org ${orgId} wait.`,
         {
           hint: 'The store is slower than the callers: slow down, or spread the writers over more processes.',

@@ -39,10 +39,13 @@ export type RunEvent =
   | ({ type: 'failed'; attempt: number; error: RunError } & Ending)
   /** The worker acknowledges a cancel, or gave up on its own. */
   | { type: 'cancelled'; attempt: number; error?: RunError | null }
-  /** Asks for a cancel; a run that nobody works on yet is cancelled at once. */
-  | { type: 'cancel' }
-  | { type: 'force_cancel' }
-  | { type: 'force_fail'; error: RunError }
+  /**
+   * Asks for a cancel; a run that nobody works on yet is cancelled at once. With `attempt` a repeat that arrives after
+   * a retry is stale instead of cancelling the new attempt.
+   */
+  | { type: 'cancel'; attempt?: number | undefined }
+  | { type: 'force_cancel'; attempt?: number | undefined }
+  | { type: 'force_fail'; attempt?: number | undefined; error: RunError }
   /** Refused unless the canonical run itself is past one of its time-outs. */
   | { type: 'time_out' }
   /** `attempt` is the one that ended; the run gets the next. */

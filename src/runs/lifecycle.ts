@@ -21,9 +21,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(succeed),
     failed: attempt(fail),
     cancelled: attempt(acknowledgeCancel),
-    cancel: cancelNow,
-    force_cancel: cancelNow,
-    force_fail: forceFail,
+    cancel: attempt(cancelNow),
+    force_cancel: attempt(cancelNow),
+    force_fail: attempt(forceFail),
     time_out: timeOut,
     retry: attempt(notTerminal),
     delete: notTerminal,
@@ -36,9 +36,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(succeed),
     failed: attempt(fail),
     cancelled: attempt(acknowledgeCancel),
-    cancel: requestCancel,
-    force_cancel: cancelNow,
-    force_fail: forceFail,
+    cancel: attempt(requestCancel),
+    force_cancel: attempt(cancelNow),
+    force_fail: attempt(forceFail),
     time_out: timeOut,
     retry: attempt(notTerminal),
     delete: notTerminal,
@@ -52,9 +52,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(succeed),
     failed: attempt(fail),
     cancelled: attempt(acknowledgeCancel),
-    cancel: same,
-    force_cancel: cancelNow,
-    force_fail: forceFail,
+    cancel: attempt(same),
+    force_cancel: attempt(cancelNow),
+    force_fail: attempt(forceFail),
     time_out: timeOut,
     retry: attempt(notTerminal),
     delete: notTerminal,
@@ -67,9 +67,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(same),
     failed: attempt(ended),
     cancelled: attempt(ended),
-    cancel: ended,
-    force_cancel: ended,
-    force_fail: ended,
+    cancel: attempt(ended),
+    force_cancel: attempt(ended),
+    force_fail: attempt(ended),
     time_out: ended,
     retry: attempt(ended),
     delete: deleteRun,
@@ -82,9 +82,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(ended),
     failed: attempt(same),
     cancelled: attempt(ended),
-    cancel: ended,
-    force_cancel: ended,
-    force_fail: same,
+    cancel: attempt(ended),
+    force_cancel: attempt(ended),
+    force_fail: attempt(same),
     time_out: ended,
     retry: attempt(retryRun),
     delete: deleteRun,
@@ -97,9 +97,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(ended),
     failed: attempt(ended),
     cancelled: attempt(same),
-    cancel: same,
-    force_cancel: same,
-    force_fail: ended,
+    cancel: attempt(same),
+    force_cancel: attempt(same),
+    force_fail: attempt(ended),
     time_out: ended,
     retry: attempt(retryRun),
     delete: deleteRun,
@@ -112,9 +112,9 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     succeeded: attempt(ended),
     failed: attempt(ended),
     cancelled: attempt(ended),
-    cancel: ended,
-    force_cancel: ended,
-    force_fail: ended,
+    cancel: attempt(ended),
+    force_cancel: attempt(ended),
+    force_fail: attempt(ended),
     time_out: same,
     retry: attempt(retryRun),
     delete: deleteRun,
@@ -156,10 +156,10 @@ export function expired(run: Run, now: number): 'heartbeat' | 'run' | null {
   return now - Math.max(beganAt, run.heartbeat_at ?? 0) > run.heartbeat_timeout_ms ? 'heartbeat' : null;
 }
 
-/** Guards an event that belongs to one attempt: another attempt's word changes nothing. */
+/** Guards an event that belongs to one attempt, where it names one: another attempt's word changes nothing. */
 function attempt<E extends EventType>(cell: Cell<E>): Cell<E> {
   return (run, event, now) => {
-    const given = (event as { attempt: number }).attempt;
+    const given = (event as { attempt?: number | undefined }).attempt ?? run.attempt;
     if (event.type === 'retry' && given === run.attempt - 1) return same(run);
     if (given === run.attempt) return cell(run, event, now);
     const which = given < run.attempt ? 'over' : 'unknown';

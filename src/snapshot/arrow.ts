@@ -16,6 +16,7 @@ import {
   Table,
   Timestamp,
   TimeUnit,
+  tableToIPC,
   Utf8,
 } from 'apache-arrow';
 import { COLUMNS, type ColumnDefinition, isOptional, type StoredColumn } from './columns.ts';
@@ -177,4 +178,9 @@ function nullsOf(vector: { length: number; isNull(i: number): boolean }): Nulls 
     else nullBitmap[i >> 3]! |= 1 << (i & 7);
   }
   return nullCount === 0 ? NO_NULLS : { nullCount, nullBitmap };
+}
+
+/** The rows as an Arrow IPC stream: `application/vnd.apache.arrow.stream`. */
+export function toArrowStream(rows: Rows): Uint8Array {
+  return tableToIPC(toArrow(rows), 'stream');
 }

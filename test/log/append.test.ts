@@ -182,7 +182,7 @@ describe('group commit', () => {
     const first = log.append(ORG, [record(1)]);
     await settle();
     const queued = [log.append(ORG, [record(2), record(3)]), log.append(ORG, [record(4)])];
-    await expect(log.append(ORG, [record(5)])).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+    await expect(log.append(ORG, [record(5)])).rejects.toMatchObject({ code: 'OVERLOADED' });
     gates[0]!.open();
     await first;
     await settle();

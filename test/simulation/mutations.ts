@@ -116,7 +116,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     rule: 'an unknown commit is not cleaned up',
     hooks: { store: (store, role) => (role === 'compactor' ? tidying(store) : store) },
-    setup: { ...FREQUENT, limits: { inlineHeadBytesMax: 0, attemptsMax: 2 }, faults: { answer_lost: 0.15 } },
+    setup: { ...FREQUENT, limits: { inlineHeadBytesMax: 0, attemptsMax: 1 }, faults: { answer_lost: 0.3 } },
   },
   { rule: 'readers look into open intents', hooks: { resolveIntents: false } },
   {

@@ -57,7 +57,12 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
       if (options.dev && command.optsWithGlobals<GlobalOptions>().store === undefined) {
         command.parent?.setOptionValueWithSource('store', DEV_STORE, 'default');
       }
-      await withSession(command, signal, (context) => serve(context, options, auth), { create: true });
+      await withSession(
+        command,
+        signal,
+        (context) => serve(context, options, auth, command.parent?.version()),
+        { create: true },
+      );
     });
 }
 
@@ -65,6 +70,7 @@ async function serve(
   { session, output, signal }: CommandContext,
   options: ServeOptions,
   auth: Auth,
+  version = '0',
 ): Promise<void> {
   // The libraries of the service load with it alone: other commands start without them.
   const [{ createService, listen }, { pino }] = await Promise.all([
@@ -77,7 +83,9 @@ async function serve(
   );
   const service = createService({
     session,
+    encodeArrow: async (rows) => (await import('../../snapshot/arrow.ts')).toArrowStream(rows),
     verifier: auth.verifier,
+    version,
     logger,
     openMetrics: options.openMetrics ?? false,
     limits:

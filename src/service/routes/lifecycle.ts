@@ -192,7 +192,8 @@ export async function apply(
   event: RunEvent,
   taskKey?: string,
 ): Promise<Answer> {
-  if (principal !== null && 'attempt' in event) checkAttempt(principal, event.attempt);
+  if (principal !== null && 'attempt' in event && event.attempt !== undefined)
+    checkAttempt(principal, event.attempt);
   const recorded = await service.session.recorder.apply(org, path.run!, event, signal);
   return { json: acknowledge(recorded, taskKey) };
 }
