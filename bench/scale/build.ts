@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { mkdtemp, readdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Limits } from '../../src/core/limits.ts';
 import { readManifest } from '../../src/manifest/manifest-store.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { SkippingClock } from '../support/clock.ts';
@@ -12,11 +13,13 @@ export interface BuildOptions {
   size: OrgSize;
   /** Where the store is left; without it it is removed. */
   dir?: string;
+  limits?: Partial<Limits>;
 }
 
 export interface Built {
   runs: number;
   foldRecords: number;
+  mergeFanIn: number;
   folds: number;
   seconds: number;
   cpuSeconds: number;
@@ -30,21 +33,21 @@ export interface Built {
 
 /** A child of `scale`: builds one org on a file store, whose bytes are not in this process' memory. */
 export async function run({ child }: ScenarioOptions): Promise<Report> {
-  const { size, dir } = child as BuildOptions;
+  const { size, dir, limits = {} } = child as BuildOptions;
   const root = dir ?? (await mkdtemp(join(tmpdir(), 'runfold-bench-')));
   try {
-    const data = await build(size, root);
+    const data = await build(size, root, limits);
     return { title: 'build', head: [], rows: [], notes: [], data };
   } finally {
     if (dir === undefined) rmSync(root, { recursive: true, force: true });
   }
 }
 
-async function build(size: OrgSize, root: string): Promise<Built> {
+async function build(size: OrgSize, root: string, limits: Partial<Limits>): Promise<Built> {
   // Nobody sleeps on it here: it only skips over the graces between folds.
   const clock = new SkippingClock();
   const store = await openFileStore(root, { clock, fsync: false });
-  const world = await benchWorld(store, clock);
+  const world = await benchWorld(store, clock, { limits });
   const began = performance.now();
   let folds = 0;
   await buildOrg(world, size, (_, done) => {
@@ -60,6 +63,7 @@ async function build(size: OrgSize, root: string): Promise<Built> {
   return {
     runs: size.runs,
     foldRecords: size.foldRecords ?? size.runs,
+    mergeFanIn: world.compactor.limits.mergeFanIn,
     folds,
     seconds: (performance.now() - began) / 1_000,
     cpuSeconds: (cpu.user + cpu.system) / 1e6,

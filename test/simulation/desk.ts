@@ -24,7 +24,7 @@ export interface Hooks {
   limits?: (role: Role) => Partial<Limits>;
   /** Around everything, retries included. `bare` is the server itself. */
   store?: (store: ObjectStore, role: Role, bare: ObjectStore) => ObjectStore;
-  sink?: (sink: RecordSink) => RecordSink;
+  sink?: (sink: RecordSink, process: Process) => RecordSink;
   serverClock?: (clock: ServerClock) => ServerClock;
   runs?: (runs: RunStore, role: Role) => RunStore;
   unverified?: boolean;
@@ -68,7 +68,7 @@ export class Desk {
       random: this.random,
       limits: this.limits,
     });
-    this.log = hooks.sink?.(log) ?? log;
+    this.log = hooks.sink?.(log, process) ?? log;
   }
 
   /** A recorder for one call, so that coverage knows which event meets which state. */

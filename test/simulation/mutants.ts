@@ -7,6 +7,7 @@ import { type LogRecord, runIdOf } from '../../src/runs/record.ts';
 import type { RecordSink } from '../../src/runs/recorder.ts';
 import { garbageKey, garbagePrefix, nameOfKey, orgOfKey } from '../../src/store/keys.ts';
 import type { ObjectStore, PutOutcome } from '../../src/store/object-store.ts';
+import type { Process } from './process.ts';
 import { passThrough } from './witness.ts';
 
 /** Parts that work, but for one rule each; mutations.ts says which. */
@@ -36,6 +37,17 @@ export function forgetful(sink: RecordSink, seen: Set<string>): RecordSink {
   );
 }
 
+/** Stops now and then for ten minutes before it sends a record, and sends it all the same. */
+export function sleeping(sink: RecordSink, { clock }: Process): RecordSink {
+  let appends = 0;
+  return {
+    append: async (orgId, records, signal) => {
+      if (++appends % 6 === 0) await clock.sleep(600_000);
+      await sink.append(orgId, records, signal);
+    },
+  };
+}
+
 /** Learns nothing. */
 export function deaf<T extends { learn: unknown }>(clock: T): T {
   clock.learn = () => undefined;
@@ -62,9 +74,13 @@ export function unconditional(store: ObjectStore, keys: RegExp): ObjectStore {
   };
 }
 
-/** Deletes what it wrote for a version once that version's commit is in doubt. */
+/**
+ * Deletes what it wrote for a version once that version's commit is in doubt; and every other commit is, since doubt
+ * is rare behind the retries.
+ */
 export function tidying(store: ObjectStore): ObjectStore {
   const written = new Map<string, Map<string, string>>();
+  let commits = 0;
   return {
     ...passThrough(store),
     async put(key, body, options) {
@@ -76,7 +92,7 @@ export function tidying(store: ObjectStore): ObjectStore {
         mine.set(key, put.meta.generation);
       if (!key.endsWith('/manifest.json')) return put;
       written.delete(orgId);
-      if (put.outcome !== 'unknown') return put;
+      if (put.outcome === 'conflict' || ++commits % 2 === 0) return put;
       for (const [name, ifGeneration] of mine) await store.delete(name, { ifGeneration });
       return { outcome: 'conflict' };
     },

@@ -10,6 +10,7 @@ import {
   forgettingTombstones,
   losingAnnouncements,
   sinkOf,
+  sleeping,
   tidying,
   unconditional,
 } from './mutants.ts';
@@ -30,13 +31,7 @@ export interface Mutation {
 
 const CALM = { writer: { crash: 0, pause: 0 }, reader: { crash: 0, pause: 0 } };
 const DYING = { lateMs: 200_000, faults: { late_write: 0.3 }, chaos: { writer: { crash: 0.03, pause: 0 } } };
-const SLEEPY = {
-  operators: 3,
-  minutes: 30,
-  passGapMs: 60_000,
-  runsPerWriter: 30,
-  chaos: { writer: { crash: 0, pause: 0.05 } },
-};
+const SLEEPY = { operators: 3, minutes: 30, passGapMs: 60_000, runsPerWriter: 40 };
 const FREQUENT = { passGapMs: 3_000, compactors: 2 };
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -116,7 +111,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     rule: 'an unknown commit is not cleaned up',
     hooks: { store: (store, role) => (role === 'compactor' ? tidying(store) : store) },
-    setup: { ...FREQUENT, limits: { inlineHeadBytesMax: 0, attemptsMax: 1 }, faults: { answer_lost: 0.3 } },
+    setup: { ...FREQUENT, limits: { inlineHeadBytesMax: 0 } },
   },
   { rule: 'readers look into open intents', hooks: { resolveIntents: false } },
   {
@@ -148,7 +143,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'a record that was true long ago is not sent any more',
-    hooks: { limits: (role) => (role === 'writer' ? { recordAgeMaxMs: 1e9 } : {}) },
+    hooks: { sink: sleeping },
     setup: { ...SLEEPY, limits: SEALING },
   },
   { rule: 'the highest revision wins', hooks: {}, patch: foldingTheLast },
