@@ -80,6 +80,7 @@ async function main(): Promise<number> {
   if (!Number.isInteger(seed)) throw new Error(`--seed ${values.seed} is no whole number.`);
   const { run } = await scenario.load();
   let label = '';
+  let shown = -1;
   const progress = startProgress(name!, (value) => `${value} ${label}`);
   const report = await run({
     quick: values.quick ?? false,
@@ -92,6 +93,10 @@ async function main(): Promise<number> {
     onProgress(done, total, what) {
       label = what;
       progress.update(done, total);
+      // Without a terminal a line for each step, so that a log tells how far it is.
+      if (process.stderr.isTTY || done === shown) return;
+      shown = done;
+      process.stderr.write(`${done} of ${total}: ${what}\n`);
     },
   }).finally(() => progress.stop());
   process.stdout.write(

@@ -42,6 +42,8 @@ export const PARALLEL = 64;
 export class Pool {
   #running = 0;
   readonly #waiting: (() => void)[] = [];
+  /** Of `#waiting`, where the next one is: `shift` on a long array moves all of it. */
+  #next = 0;
   readonly #jobs: Promise<void>[] = [];
 
   start(job: () => Promise<void>): void {
@@ -58,9 +60,12 @@ export class Pool {
     try {
       await job();
     } finally {
-      const next = this.#waiting.shift();
+      const next = this.#waiting[this.#next];
       if (next === undefined) this.#running--;
-      else next();
+      else {
+        this.#next++;
+        next();
+      }
     }
   }
 }

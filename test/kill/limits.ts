@@ -10,4 +10,7 @@ export const KILL_LIMITS: Partial<Limits> = {
   inlineHeadBytesMax: 2_048,
   entryGraceMs: 4_000,
   partGraceMs: 6_000,
+  // As ADR 0006 wants them to each other: a record is given up before its row can be sealed.
+  recordAgeMaxMs: 1_500,
+  sealAgeMs: 4_000,
 };
