@@ -113,7 +113,7 @@ async function measureBuilds(
 function measureLoaded({ quick, seed }: ScenarioOptions): Promise<Loaded[]> {
   const measure = (runs: number) => {
     const size: OrgSize = { orgId: ORG, runs, tables: quick ? 500 : 10_000, seed };
-    const options: LoadedOptions = { size, tailRecords: 100, rounds: quick ? 5 : 50 };
+    const options: LoadedOptions = { size, tailRecords: 100, rounds: quick ? 5 : 200 };
     return inChild<Loaded>('scale:loaded', options, { flags: ['--expose-gc'] });
   };
   return (quick ? [2_000, 20_000] : [20_000, 1_000_000]).reduce<Promise<Loaded[]>>(
@@ -272,9 +272,9 @@ function loadedLines(loaded: readonly Loaded[]): Line[] {
       },
       {
         figure: `tables() over ${thousands(figure.tables)} tables, ${about}, after a refresh with ${figure.tailRecords} records`,
-        measured: `${showSpread(figure.tablesAfter, 2)} ms`,
+        measured: `${figure.tablesAfterCpu.toFixed(2)} ms of CPU, mean (wall ${showSpread(figure.tablesAfter, 2)} ms)`,
         target: '≤ 5 ms',
-        reached: figure.tablesAfter.median <= 5,
+        reached: figure.tablesAfterCpu <= 5,
       },
       {
         figure: '  the same asked again, nothing new',
@@ -290,9 +290,9 @@ function loadedLines(loaded: readonly Loaded[]): Line[] {
       },
       {
         figure: `active(), ${figure.active} active of ${about}, after such a refresh`,
-        measured: `${showSpread(figure.activeAfter, 2)} ms`,
+        measured: `${figure.activeAfterCpu.toFixed(2)} ms of CPU, mean (wall ${showSpread(figure.activeAfter, 2)} ms)`,
         target: '≤ 1 ms',
-        reached: figure.activeAfter.median <= 1,
+        reached: figure.activeAfterCpu <= 1,
       },
     ];
   });

@@ -1,5 +1,6 @@
 import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
 import { believe } from '../src/catalog/intents.ts';
+import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError } from '../src/core/errors.ts';
 import { entryTime, listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
@@ -8,7 +9,7 @@ import type { LookedAt, Quarantined } from '../src/manifest/manifest.ts';
 import { type CurrentManifest, readManifest } from '../src/manifest/manifest-store.ts';
 import { readPart } from '../src/snapshot/parts.ts';
 import { Rows } from '../src/snapshot/rows.ts';
-import { garbageKey, garbagePrefix, nameOfKey } from '../src/store/keys.ts';
+import { garbageKey, garbagePrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 
@@ -44,6 +45,7 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
     listAll(store, garbagePrefix(orgId), signal),
   ]);
   const current = read as CurrentManifest;
+  if (current.manifest === null) await refuseLostManifest(store, orgId, signal);
   const garbage = waitingGarbage(current, lists);
   await mapParallel(
     garbage.filter(({ kind }) => kind === 'entries'),
@@ -100,6 +102,22 @@ export async function garbageList(
   const key = garbageKey(orgId, nameOfKey(waiting.meta.key));
   const got = await store.get(key, { signal });
   return got.outcome === 'found' ? decodeGarbage(key, orgId, got.body) : null;
+}
+
+/**
+ * Copies of superseded versions outlive the manifest only when somebody removed it. A first version on top would bury
+ * what the lost one held.
+ */
+async function refuseLostManifest(
+  store: ObjectStore,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const kept = await keptVersions(store, orgId, { signal });
+  if (kept.length === 0) return;
+  throw new CorruptError(manifestKey(orgId), `it is missing, but version ${kept.at(-1)} was current once`, {
+    hint: 'Run `runfold repair`: it builds the snapshot anew from the canonical runs.',
+  });
 }
 
 function nullIfCorrupt(error: unknown): null {

@@ -1,7 +1,7 @@
 import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, errorMessage, OutcomeUnknownError, RunfoldError } from '../src/core/errors.ts';
-import { listLog, readEntries } from '../src/log/tail.ts';
+import { listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
 import type { Manifest, Quarantined } from '../src/manifest/manifest.ts';
 import {
   type CurrentManifest,
@@ -61,7 +61,7 @@ export async function repairOrg(
       parallel: context.limits.parallelMax,
       signal,
     });
-    const work = await planOn(context, found, rows, entries, signal);
+    const work = await planOn(context, found, rows, entries.map(intentsOf), signal);
     // Where the manifest was lost, so were its tombstones: late records must not bring a deleted run back.
     for (const stub of stubs) work.overlay.apply(stub);
     const corrupt = new Set([...quarantined, ...work.quarantined.map(({ key }) => key)]);
@@ -107,6 +107,13 @@ export async function repairOrg(
   );
 }
 
+/** Of an entry that was listed before the scan, the scan knows all but what somebody is still about to do. */
+function intentsOf(read: ReadEntry): ReadEntry {
+  if (!('entry' in read)) return read;
+  const records = read.entry.records.filter(({ kind }) => kind === 'intent');
+  return { item: read.item, entry: { ...read.entry, records } };
+}
+
 async function scan({ runs }: CompactorContext, orgId: string, { signal, onProgress }: RepairOptions) {
   const builder = new RowsBuilder(orgId);
   const unreadable: Repaired['unreadable'] = [];
@@ -140,7 +147,7 @@ async function corruptObjects(
 /** Released entries stay in quarantine until they are gone: readers that list them must go on to pass them over. */
 function reasonsOf(released: readonly ObjectMeta[], found: Found, work: Plan): Quarantined[] {
   const known = [...(found.current.manifest?.quarantine ?? []), ...work.quarantined];
-  return released.map(({ key }) => known.find((one) => one.key === key)!);
+  return released.map(({ key }) => ({ ...known.find((one) => one.key === key)!, released: true }));
 }
 
 /** A corrupt garbage list is forgotten: what it named are orphans, or entries that are folded once more. */

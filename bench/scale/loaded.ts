@@ -2,6 +2,7 @@ import { Overlay } from '../../src/catalog/fold.ts';
 import { CatalogState } from '../../src/catalog/state.ts';
 import { activeView, tablesView } from '../../src/catalog/views.ts';
 import { type Rows, RowsBuilder } from '../../src/snapshot/rows.ts';
+import { cpuMs } from '../support/cpu.ts';
 import { type Report, type ScenarioOptions, type Spread, spread } from '../support/report.ts';
 import { batchesOf, type OrgSize, tailOf } from '../support/world.ts';
 
@@ -22,6 +23,9 @@ export interface Loaded {
   columnBytesPerRow: number;
   /** ms. First: of a head that nobody asked before. After: of the state that a warm refresh has made. */
   tablesFirst: number;
+  /** Mean CPU of this thread: on a machine that others use, the wall clock counts their turns too. */
+  tablesAfterCpu: number;
+  activeAfterCpu: number;
   tablesAfter: Spread;
   tablesAgain: Spread;
   activeFirst: number;
@@ -47,14 +51,19 @@ async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Lo
   rows.indexOf(rows.runId(0));
   const first = ask(state);
   const bytes = (await resident()) - before;
+  const cpu = { tables: 0, active: 0 };
   const after = { tables: [] as number[], active: [] as number[] };
   const again = { tables: [] as number[], active: [] as number[] };
   const warmups = 10;
   for (let round = -warmups; round < rounds; round++) {
     state = refreshed(size, rows, tailRecords, round);
     for (const samples of [after, again]) {
-      const { tablesMs, activeMs } = ask(state);
+      const { tablesMs, activeMs, tablesCpu, activeCpu } = ask(state);
       if (round < 0) continue;
+      if (samples === after) {
+        cpu.tables += tablesCpu;
+        cpu.active += activeCpu;
+      }
       samples.tables.push(tablesMs);
       samples.active.push(activeMs);
     }
@@ -67,6 +76,8 @@ async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Lo
     residentBytesPerRow: bytes / rows.length,
     columnBytesPerRow: columns / rows.length,
     tablesFirst: first.tablesMs,
+    tablesAfterCpu: cpu.tables / rounds,
+    activeAfterCpu: cpu.active / rounds,
     tablesAfter: spread(after.tables),
     tablesAgain: spread(again.tables),
     activeFirst: first.activeMs,
@@ -96,12 +107,21 @@ function refreshed(size: OrgSize, rows: Rows, records: number, round: number): C
   return state;
 }
 
-function ask(state: CatalogState): { tablesMs: number; activeMs: number } {
-  const start = performance.now();
-  tablesView(state);
-  const tables = performance.now();
-  activeView(state);
-  return { tablesMs: tables - start, activeMs: performance.now() - tables };
+function ask(state: CatalogState) {
+  const times = [performance.now()];
+  const cpus = [cpuMs()];
+  for (const view of [tablesView, activeView]) {
+    view(state);
+    times.push(performance.now());
+    cpus.push(cpuMs());
+  }
+  const step = (values: readonly number[], i: number) => values[i + 1]! - values[i]!;
+  return {
+    tablesMs: step(times, 0),
+    activeMs: step(times, 1),
+    tablesCpu: step(cpus, 0),
+    activeCpu: step(cpus, 1),
+  };
 }
 
 /** Heap and buffers in use, garbage apart: needs `--expose-gc`. */

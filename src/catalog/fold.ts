@@ -1,5 +1,5 @@
 import { StateHash } from '../manifest/state-hash.ts';
-import { type Projection, projectionHash } from '../runs/projection.ts';
+import { type Projection, projectionHash, tablesOf } from '../runs/projection.ts';
 import {
   type DeleteRecord,
   type IntentRecord,
@@ -10,6 +10,7 @@ import {
 } from '../runs/record.ts';
 import { isTerminal } from '../runs/run.ts';
 import { type Rows, RowsBuilder } from '../snapshot/rows.ts';
+import { datasetId } from './shapes.ts';
 
 /** A record that states what is; an intent only states what somebody is about to do. */
 export type Fact = PutRecord | DeleteRecord;
@@ -113,17 +114,21 @@ export interface Merge {
 
 /**
  * `horizon`: what ended before it is forgotten, so a late record of a run that `base` no longer has is ignored and no
- * tombstone is needed.
+ * tombstone is needed; unless it is the latest success of a table, which outlives the horizon whenever it arrives.
  */
 export function merge(base: Rows, overlay: Overlay, horizon: number | null = null): Merge {
   const replaced = new Uint8Array(base.length);
   let replacedCount = 0;
   const puts: PutRecord[] = [];
   const deletes: DeleteRecord[] = [];
+  const late: PutRecord[] = [];
   for (const [runId, fact] of overlay.facts) {
     const at = base.indexOf(runId);
     if (at >= 0 && !outranks(fact, base, at)) continue;
-    if (at < 0 && fact.kind === 'put' && isPast(fact.row, horizon)) continue;
+    if (at < 0 && fact.kind === 'put' && isPast(fact.row, horizon)) {
+      if (fact.row.status === 'SUCCEEDED') late.push(fact);
+      continue;
+    }
     if (at >= 0) {
       replaced[at] = 1;
       replacedCount++;
@@ -131,7 +136,42 @@ export function merge(base: Rows, overlay: Overlay, horizon: number | null = nul
     if (fact.kind === 'delete') deletes.push(fact);
     else puts.push(fact);
   }
+  if (late.length > 0) puts.push(...latestSuccesses(base, replaced, puts, late));
   return { replaced, replacedCount, puts, deletes };
+}
+
+/** Of successes that the horizon has passed, those that are the latest of one of their tables all the same. */
+function latestSuccesses(
+  base: Rows,
+  replaced: Uint8Array,
+  puts: readonly PutRecord[],
+  late: readonly PutRecord[],
+): PutRecord[] {
+  const latest = new Map<string, { at: number; runId: string }>();
+  for (const { row } of late)
+    for (const table of tablesOf(row)) latest.set(datasetId(table), { at: -1, runId: '' });
+  const offer = (row: Pick<Projection, 'payload' | 'outputs'>, at: number, runId: string) => {
+    for (const table of tablesOf(row)) {
+      const known = latest.get(datasetId(table));
+      if (known === undefined || at < known.at || (at === known.at && runId < known.runId)) continue;
+      known.at = at;
+      known.runId = runId;
+    }
+  };
+  for (let i = 0; i < base.length; i++) {
+    if (replaced[i] === 1 || base.status(i) !== 'SUCCEEDED') continue;
+    const payload = {
+      target_namespace: base.text('target_namespace', i),
+      target_table: base.text('target_table', i),
+      source_type: null,
+    };
+    offer({ payload, outputs: [...base.datasets('outputs', i)] }, base.time('updated_at', i)!, base.runId(i));
+  }
+  for (const { row } of [...puts, ...late])
+    if (row.status === 'SUCCEEDED') offer(row, row.updated_at, row.run_id);
+  return late.filter(({ row }) =>
+    tablesOf(row).some((table) => latest.get(datasetId(table))!.runId === row.run_id),
+  );
 }
 
 /** Whether a run ended before the horizon. */

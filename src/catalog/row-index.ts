@@ -22,6 +22,8 @@ export interface RowIndex {
   readonly downstream: Uint32Array;
   /** Tables that some row writes, sorted. */
   readonly written: Uint32Array;
+  /** By table: where it stands in `written`; −1: nowhere. */
+  readonly placeOf: Int32Array;
   readonly edges: Edges;
 }
 
@@ -145,7 +147,7 @@ function tablesOfShapes(
   latestOfShape: readonly number[],
   successOfShape: readonly number[],
   order: (i: number, j: number) => number,
-): Pick<RowIndex, 'latest' | 'success' | 'upstream' | 'downstream' | 'written' | 'edges'> {
+): Pick<RowIndex, 'latest' | 'success' | 'upstream' | 'downstream' | 'written' | 'placeOf' | 'edges'> {
   const latest = new Int32Array(tables.length).fill(-1);
   const success = new Int32Array(tables.length).fill(-1);
   const upstream = new Uint32Array(tables.length);
@@ -166,5 +168,7 @@ function tablesOfShapes(
   const written = Uint32Array.from(tables.keys())
     .filter((number) => latest[number]! >= 0)
     .sort((a, b) => compareDatasets(tables[a]!.table, tables[b]!.table));
-  return { latest, success, upstream, downstream, written, edges };
+  const placeOf = new Int32Array(tables.length).fill(-1);
+  for (const [place, number] of written.entries()) placeOf[number] = place;
+  return { latest, success, upstream, downstream, written, placeOf, edges };
 }

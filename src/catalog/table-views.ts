@@ -65,20 +65,22 @@ function merged(state: CatalogState): readonly TableView[] {
   const gone = head.replaced === null ? [] : goneShapes(base, head.replaced);
   const newest = changedNewest(head, base, tail, over);
   const degrees = changedDegrees(base, gone, over);
-  const views: TableView[] = [];
-  for (const [at, number] of base.written.entries()) {
-    const named = base.cache.tables[number]!;
+  // A copy in one piece, and changes only where there are any: most tables are as the head has them.
+  const views: (TableView | null)[] = known.slice();
+  for (const named of new Set([...newest.keys(), ...degrees.keys()])) {
+    const at = isIn(base, named) ? base.placeOf[named.number]! : -1;
+    if (at < 0) continue;
     const runs = newest.get(named);
-    const change = degrees.get(named);
-    if (runs === undefined && change === undefined) views.push(known[at]!);
-    else if (runs === undefined || runs.latest !== null) {
-      views.push({ ...known[at]!, ...(runs && briefs(runs)), ...degreesOf(base, number, change) });
-    }
+    views[at] =
+      runs?.latest === null
+        ? null
+        : { ...known[at]!, ...(runs && briefs(runs)), ...degreesOf(base, named.number, degrees.get(named)) };
   }
+  const left = views.includes(null) ? views.filter((view) => view !== null) : (views as TableView[]);
   const added: TableView[] = [];
   for (const number of over.written) {
     const named = inBase(base, over.cache.tables[number]!);
-    const known = base.cache.tables[named.number] === named;
+    const known = isIn(base, named);
     if (known && base.latest[named.number]! >= 0) continue;
     const { namespace, name } = named.table;
     added.push({
@@ -88,7 +90,7 @@ function merged(state: CatalogState): readonly TableView[] {
       ...degreesOf(base, known ? named.number : -1, degrees.get(named)),
     });
   }
-  return withAdded(views, added);
+  return withAdded(left, added);
 }
 
 /** Both sorted: few are added to many, so each looks its place up. */
@@ -135,12 +137,16 @@ function changedNewest(
   const changed = head.replaced === null ? new Map() : restandingNewest(head, base, head.replaced);
   for (const number of over.written) {
     const named = inBase(base, over.cache.tables[number]!);
-    const known = base.cache.tables[named.number] === named;
+    const known = isIn(base, named);
     const before = changed.get(named) ?? newestOf(head, base, known ? named.number : -1);
     const { latest, success } = newestOf(tail, over, number);
     changed.set(named, { latest: newer(before.latest, latest), success: newer(before.success, success) });
   }
   return changed;
+}
+
+function isIn({ cache }: RowIndex, named: NamedTable): boolean {
+  return cache.tables[named.number] === named;
 }
 
 /** The base's object for the same table where it has one: what maps below go by. */
@@ -159,17 +165,20 @@ function restandingNewest({ rows }: Segment, base: RowIndex, replaced: Uint8Arra
   }
   const found = new Map<NamedTable, Newest>();
   if (lost.size === 0) return found;
-  const lostOfShape = shapes.map((shape) => {
-    const wanted = shape.tables.filter(({ number }) => lost.has(number));
-    return wanted.length === 0 ? null : wanted.map(({ number }) => lost.get(number)!);
-  });
+  const isLost = new Uint8Array(tables.length);
+  for (const number of lost.keys()) isLost[number] = 1;
+  const hasLost = new Uint8Array(shapes.length);
+  for (const shape of shapes)
+    for (const { number } of shape.tables) hasLost[shape.number]! |= isLost[number]!;
   const isSuccess = statusFlags(rows, (status) => status === 'SUCCEEDED');
   const order = ageOrder(rows);
   const statuses = rows.codes('status');
   for (let i = 0; i < rows.length; i++) {
-    const newest = lostOfShape[base.shapeOf[i]!];
-    if (newest === null || newest === undefined || replaced[i] === 1) continue;
-    for (const table of newest) {
+    const shape = base.shapeOf[i]!;
+    if (hasLost[shape] === 0 || replaced[i] === 1) continue;
+    for (const { number } of shapes[shape]!.tables) {
+      const table = lost.get(number);
+      if (table === undefined) continue;
       if (table.latest < 0 || order(i, table.latest) < 0) table.latest = i;
       if (isSuccess[statuses[i]!] === 1 && (table.success < 0 || order(i, table.success) < 0))
         table.success = i;

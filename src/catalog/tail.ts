@@ -44,6 +44,7 @@ export async function readTail(
   signal: AbortSignal | undefined,
 ): Promise<Tail> {
   const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
+  const missing = manifest?.quarantine.filter(({ released }) => !released).length ?? 0;
   // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
   const folded = manifest?.covers_until ?? 0;
   const tail = pages.items.filter(({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded);
@@ -58,7 +59,7 @@ export async function readTail(
     if ('problem' in read) throw read.problem;
     records += read.entry.records.length;
   }
-  fill({ tailEntries: entries.length, tailRecords: records, quarantined: quarantined.size });
+  fill({ tailEntries: entries.length, tailRecords: records, quarantined: missing });
   return { entries, keys, rounds };
 }
 

@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { access, constants, stat } from 'node:fs/promises';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { throwIfAborted } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
@@ -68,6 +68,7 @@ async function sizeOf(path: string): Promise<number | null> {
     const stats = await stat(path);
     if (stats.isDirectory())
       throw new InputError(`${path} is a directory.`, { hint: 'Name the files in it.' });
+    await access(path, constants.R_OK);
     return stats.isFile() ? stats.size : null;
   } catch (error) {
     if (error instanceof InputError) throw error;

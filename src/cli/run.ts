@@ -87,7 +87,10 @@ function quietPipes(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(EXIT.fine);
-      throw error;
+      // Not through the stream that failed.
+      if (stream === process.stdout)
+        process.stderr.write(`error: Standard output cannot be written (${error.code}).\n`);
+      process.exit(EXIT.problem);
     });
   }
 }

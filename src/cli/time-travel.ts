@@ -2,7 +2,10 @@ import type { Command } from 'commander';
 import type { OrgCatalog, OrgSnapshot } from '../catalog/catalog.ts';
 import { InputError } from '../core/errors.ts';
 import type { CommandContext } from './context.ts';
+import { counted } from './format.ts';
 import { positiveInteger, time } from './options.ts';
+import type { Output } from './output.ts';
+import { EXIT } from './run.ts';
 import { iso } from './times.ts';
 
 export interface TimeTravelOptions {
@@ -19,17 +22,29 @@ export function addTimeTravel(command: Command): Command {
 
 /** The org as it is now, or as a kept version has it, and words for which of the two it is. */
 export async function openView(
-  { session, signal }: CommandContext,
+  { session, output, signal }: CommandContext,
   { org: orgId, version, asOf }: TimeTravelOptions,
 ): Promise<{ org: OrgCatalog | OrgSnapshot; label: string }> {
   if (version !== undefined && asOf !== undefined) {
     throw new InputError('--version and --as-of exclude each other.', { hint: 'Leave one of them out.' });
   }
   if (version === undefined && asOf === undefined) {
-    return { org: await session.catalog.org(orgId).refresh({ signal }), label: `org ${orgId}` };
+    const org = await session.catalog.org(orgId).refresh({ signal });
+    warnOfQuarantine(output, orgId, org.stats.quarantined);
+    return { org, label: `org ${orgId}` };
   }
   const query = version === undefined ? { asOf: asOf as number } : { version };
   const org = await session.catalog.open(orgId, query, { signal });
   const when = org.committedAt === null ? '' : ` of ${iso(org.committedAt)}`;
   return { org, label: `org ${orgId} in version ${org.version}${when}` };
+}
+
+/** What a compactor set aside is missing from every answer: that is said each time, and by the exit code. */
+function warnOfQuarantine(output: Output, orgId: string, quarantined: number): void {
+  if (quarantined === 0) return;
+  const entries = counted(quarantined, 'corrupt entry', 'corrupt entries');
+  output.note(
+    `incomplete: ${entries} of org ${orgId} set aside, and what they said is missing; run runfold repair --org ${orgId}`,
+  );
+  process.exitCode = EXIT.problem;
 }

@@ -56,7 +56,11 @@ export function parseTime(text: string, now: number): number {
   // A date-time without a zone would be local time to Date.
   const utc = text.length > 10 && !/(Z|[+-]\d{2}:\d{2})$/.test(text) ? `${text}Z` : text;
   const ms = ISO.test(text) ? Date.parse(utc) : Number.NaN;
-  if (Number.isFinite(ms)) return ms;
+  // Date takes 31 February for 2 March.
+  const isDay =
+    Number.isFinite(ms) &&
+    new Date(`${text.slice(0, 10)}T00:00:00Z`).toISOString().startsWith(text.slice(0, 10));
+  if (isDay) return ms;
   throw new InputError(`${JSON.stringify(text)} is not a time.`, {
     hint: 'Write 2026-11-20, 2026-11-20T04:30:00Z, or an age such as 90m, 24h or 7d.',
   });

@@ -99,7 +99,7 @@ export class CorruptError extends RunfoldError {
 
   constructor(key: string, reason: string, options: ErrorOptions = {}) {
     super('CORRUPT', `${key} is corrupt: ${reason}`, {
-      hint: 'Run `runfold verify` to see the extent; `runfold compact` quarantines corrupt entries.',
+      hint: 'Run `runfold verify` to see the extent, and `runfold repair` to rebuild from the canonical runs.',
       ...options,
       details: { key, reason, ...options.details },
     });

@@ -47,7 +47,13 @@ export const garbageRefSchema = z.looseObject({
 });
 export type GarbageRef = z.infer<typeof garbageRefSchema>;
 
-export const quarantinedSchema = z.looseObject({ key: z.string(), reason: z.string(), since: time });
+export const quarantinedSchema = z.looseObject({
+  key: z.string(),
+  reason: z.string(),
+  since: time,
+  /** `repair` has made good what it said: it is passed over until it is deleted, and nothing is missing. */
+  released: z.boolean().optional(),
+});
 export type Quarantined = z.infer<typeof quarantinedSchema>;
 
 /** An intent that a compactor looked into and found unconfirmed; readers need not ask again. */

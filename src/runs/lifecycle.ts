@@ -126,7 +126,11 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
 export function transition(run: Run | null, event: RunEvent, now: number): Transition {
   if (run === null) {
     if (event.type === 'create') return { outcome: 'changed', run: newRun(event, now) };
-    return refused('RUN_NOT_FOUND', 'There is no such run in this org.', 'Create the run first.');
+    return refused(
+      'RUN_NOT_FOUND',
+      'There is no such run in this org.',
+      'Check the org and the run id, or create the run first.',
+    );
   }
   if (run.deleted_at !== null) return deleted(run, event);
   // The table pairs each event type with its own cell; TypeScript cannot follow the pairing through an index.

@@ -301,19 +301,17 @@ describe('what ended before the horizon is forgotten', () => {
   it('law 1 holds for runs of which nothing is past', () => {
     const times = fc.constantFrom(null, horizon - 1, horizon, horizon + 1);
     const dated = fc.array(
-      fc
-        .tuple(record, times)
-        .map(([one, finished_at]) =>
-          one.kind === 'delete'
-            ? one
-            : {
-                ...one,
-                row: {
-                  ...one.row,
-                  finished_at: isPast({ ...one.row, finished_at: 0 }, 1) ? finished_at : null,
-                },
+      fc.tuple(record, times).map(([one, finished_at]) =>
+        one.kind === 'delete'
+          ? one
+          : {
+              ...one,
+              row: {
+                ...one.row,
+                finished_at: isPast({ ...one.row, finished_at: 0 }, 1) ? finished_at : null,
               },
-        ),
+            },
+      ),
     );
     fc.assert(
       fc.property(base, dated, dated, (rows, first, second) => {

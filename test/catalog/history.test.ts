@@ -280,6 +280,40 @@ describe('retention', () => {
   });
 });
 
+describe('the latest success of a table outlives the horizon', () => {
+  it.each(['policy first', 'success first'])('%s: the same runs give the same catalog', async (order) => {
+    const clock = new FakeClock();
+    const store = new MemoryStore({ clock });
+    const session = openSession(store, { clock, limits: LIMITS });
+    const compactor = await openCompactor(session);
+    const policy = { retain_ms: 86_400_000, time_travel_ms: 0 };
+    const old = async () => {
+      for (const [id, at] of [
+        ['older', clock.now() - 60 * 86_400_000],
+        ['old', clock.now() - 50 * 86_400_000],
+      ] as const) {
+        const observation = {
+          at,
+          phase: 'success' as const,
+          inputs: [],
+          outputs: [{ namespace: 'db', name: 't' }],
+        };
+        await session.recorder.observe(ORG, id, [observation]);
+      }
+    };
+    await session.recorder.create(ORG, { run_id: 'other' });
+    if (order === 'success first') await old();
+    await compactOrg(compactor, ORG, { policy });
+    if (order === 'policy first') await old();
+    const shown = async () =>
+      (await fresh(store, clock).org(ORG).refresh()).tables().map((t) => t.latest_success?.run_id);
+    expect(await shown()).toEqual(['old']);
+    await compactOrg(compactor, ORG);
+    expect(await shown()).toEqual(['old']);
+    expect(await actual(await fresh(store, clock).org(ORG).refresh(), {})).toEqual(['other@1', 'old@1']);
+  });
+});
+
 describe('deleting a run', () => {
   it('hides it everywhere at once, keeps the id reserved, and forgets it in the end', async () => {
     const { clock, store, session, compactor } = await build(9, 10);

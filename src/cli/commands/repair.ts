@@ -47,6 +47,11 @@ function show(
   dryRun: boolean,
 ) {
   for (const key of released) output.line(`released: ${key}`);
+  if (released.length > 0 && !dryRun) {
+    output.line(
+      'Released entries are deleted by a compact once their grace is over (2 min); until then verify names them.',
+    );
+  }
   for (const key of discarded) output.line(`discarded: ${key}`);
   for (const { key, reason } of unreadable) output.note(`unreadable: ${key}: ${plain(reason)}`);
   const verb = dryRun ? 'would become' : 'is now';

@@ -21,7 +21,7 @@ const PARALLEL = 192;
  */
 export const BATCH_WAIT_MS = 5;
 /** Of all runs; the others were run by another system, and only its events are recorded. */
-const LIVE_SHARE = 0.4;
+const LIVE_SHARE = 0.25;
 
 export type Plan = { org: DemoOrg } & ({ script: Script } | { story: Story });
 
