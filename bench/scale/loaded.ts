@@ -21,7 +21,7 @@ export interface Loaded {
   residentBytesPerRow: number;
   /** The columns alone, by their own account. */
   columnBytesPerRow: number;
-  /** ms. First: of a head that nobody asked before. After: of the state that a warm refresh has made. */
+  /** ms. First: CPU, of a head that nobody asked before. After: of the state that a warm refresh has made. */
   tablesFirst: number;
   /** Mean CPU of this thread: on a machine that others use, the wall clock counts their turns too. */
   tablesAfterCpu: number;
@@ -75,12 +75,12 @@ async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Lo
     tailRecords,
     residentBytesPerRow: bytes / rows.length,
     columnBytesPerRow: columns / rows.length,
-    tablesFirst: first.tablesMs,
+    tablesFirst: first.tablesCpu,
     tablesAfterCpu: cpu.tables / rounds,
     activeAfterCpu: cpu.active / rounds,
     tablesAfter: spread(after.tables),
     tablesAgain: spread(again.tables),
-    activeFirst: first.activeMs,
+    activeFirst: first.activeCpu,
     activeAfter: spread(after.active),
     activeAgain: spread(again.active),
   };

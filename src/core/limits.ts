@@ -67,7 +67,7 @@ export const defaultLimits = {
   sweepAgeMs: 180_000,
 
   /** Head parts up to this size travel inside the manifest. */
-  inlineHeadBytesMax: 256 * 1024,
+  inlineHeadBytesMax: 2 * 1024 * 1024,
   headRowsMax: 20_000,
   /** Parts of one level that merge into one of the next; parts are not merged beyond `historyRowsMax` rows. */
   mergeFanIn: 8,
