@@ -96,7 +96,7 @@ async function splitHead(
   return { head, sealed };
 }
 
-/** Eight parts of one level become one of the next, until no level has eight: log₈ writes per row. */
+/** `mergeFanIn` parts of one level become one of the next, until no level has as many: a row is written once per level. */
 async function mergeLevels(context: CompactorContext, input: PartsInput, next: NextParts): Promise<void> {
   const { mergeFanIn, historyRowsMax } = context.limits;
   for (let level = 1; ; level++) {

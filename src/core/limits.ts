@@ -70,7 +70,7 @@ export const defaultLimits = {
   inlineHeadBytesMax: 2 * 1024 * 1024,
   headRowsMax: 20_000,
   /** Parts of one level that merge into one of the next; parts are not merged beyond `historyRowsMax` rows. */
-  mergeFanIn: 8,
+  mergeFanIn: 6,
   historyRowsMax: 8_000_000,
   /** Rows per Parquet row group. */
   rowGroupRows: 20_000,

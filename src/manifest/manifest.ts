@@ -12,7 +12,7 @@ const stateHash = z.string().regex(/^[0-9a-f]{32}$/);
 export const partSchema = z.looseObject({
   /** uuidv7: the object is `snapshots/<name>.parquet`, unless `inline` holds it. */
   name: z.string(),
-  /** 0: the head, hot. From 1: history, sealed; eight parts of one level merge into one of the next. */
+  /** 0: the head, hot. From 1: history, sealed; six parts of one level merge into one of the next. */
   level: count,
   /** Runs in it. A history part holds a row per table of each run: `rows` may be more. */
   runs: count,
