@@ -20,7 +20,7 @@ import {
 } from './support/report.ts';
 
 const ORG = 'org';
-/** USD per request, GCS Standard, single region (DESIGN §9). Bytes inside a region are free. */
+/** USD per request, GCS Standard, single region (published list prices). Bytes inside a region are free. */
 const PRICES = { list: 0.005 / 1_000, get: 0.000_4 / 1_000 };
 const ROUNDS = 21;
 const WARMUPS = 3;

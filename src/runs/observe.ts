@@ -84,7 +84,7 @@ function lifecycleOf(run: Run, state: Observed): Run {
     finished_at: state.terminal?.at ?? null,
     payload: {
       ...run.payload,
-      // FACTS, OpenLineage: the table of a run is its last output.
+      // By convention of OpenLineage producers, the table of a run is its last output.
       target_namespace: target?.namespace ?? null,
       target_table: target?.name ?? null,
       source_type: state.source_type?.value ?? null,

@@ -32,7 +32,7 @@ export interface Recorded {
 
 /**
  * Every change of a run goes through here: canonical run first, then its record, then the acknowledgement
- * (DESIGN §4). What enters the active set is announced by an intent before.
+ * (docs/PROTOCOL.md). What enters the active set is announced by an intent before.
  *
  * Every call is idempotent: after OutcomeUnknownError, a crash or a lost answer, repeat it. Requests of a call
  * without contention: one read, one write, one share of an entry; one more share where a run becomes active.

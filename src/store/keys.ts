@@ -2,7 +2,7 @@ import { crc32c } from '../core/crc32c.ts';
 import { checkId, decodeSegment, encodeSegment, isId } from '../core/ids.ts';
 import { uuidv7Floor } from '../core/uuid.ts';
 
-/** Where everything lives (DESIGN §2, ADR 0003). Ids are checked here once more: no unchecked id becomes a key. */
+/** Where everything lives (docs/FORMAT.md, ADR 0003). Ids are checked here once more: no unchecked id becomes a key. */
 
 export const RUNS_PREFIX = 'authoritative-runs/runs/';
 export const RUN_KEYS_PREFIX = 'authoritative-runs/keys/';

@@ -72,8 +72,8 @@ export const LATENCY_PROFILES: Readonly<Record<'none' | 'lan' | 'gcs', LatencyPr
     name_interval_ms: 0,
   },
   /**
-   * A regional GCS bucket read from the same region. Medians: the geometric middle of the ranges that DESIGN §9
-   * (docs/PROTOCOL.md) gives: metadata 12–18 ms, small GET 30–80, LIST 60–100, small PUT 80–200, 190 MiB/s per
+   * A regional GCS bucket read from the same region. Medians: the geometric middle of the ranges that are
+   * published: metadata 12–18 ms, small GET 30–80, LIST 60–100, small PUT 80–200, 190 MiB/s per
    * stream, one mutation per second and name. Assumptions, because published estimates vary: p99 is three times the
    * median; DELETE is as a GET; uploads have the bandwidth of downloads; an item of a page costs 0.02 ms and, as JSON
    * with its standard fields, 700 bytes. Measure your own bucket, and pass the figures in a file.

@@ -16,7 +16,7 @@ interface Owed {
   active: string[];
 }
 
-/** The laws of DESIGN §7 that are about what callers were told. */
+/** The laws of docs/PROTOCOL.md that are about what callers were told. */
 export class Laws {
   readonly #scheduler: Scheduler;
   readonly #witness: Witness;
