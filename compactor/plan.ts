@@ -45,7 +45,9 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
     listAll(store, garbagePrefix(orgId), signal),
   ]);
   const current = read as CurrentManifest;
-  if (current.manifest === null) await refuseLostManifest(store, orgId, signal);
+  // Somebody committed the first version since: look again.
+  if (current.manifest === null && (await wasCommitted(store, orgId, signal)))
+    return find(context, orgId, signal);
   const garbage = waitingGarbage(current, lists);
   await mapParallel(
     garbage.filter(({ kind }) => kind === 'entries'),
@@ -105,16 +107,18 @@ export async function garbageList(
 }
 
 /**
- * Copies of superseded versions outlive the manifest only when somebody removed it. A first version on top would bury
- * what the lost one held.
+ * Whether a manifest is there after all, for one that found none. Throws CorruptError where copies of superseded versions
+ * outlive it: then somebody removed it, and a first version on top would bury what the lost one held.
  */
-async function refuseLostManifest(
+async function wasCommitted(
   store: ObjectStore,
   orgId: string,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<boolean> {
   const kept = await keptVersions(store, orgId, { signal });
-  if (kept.length === 0) return;
+  if (kept.length === 0) return false;
+  const again = await readManifest(store, orgId, { signal });
+  if (again === 'unchanged' || again.manifest !== null) return true;
   throw new CorruptError(manifestKey(orgId), `it is missing, but version ${kept.at(-1)} was current once`, {
     hint: 'Run `runfold repair`: it builds the snapshot anew from the canonical runs.',
   });
