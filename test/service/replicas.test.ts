@@ -144,7 +144,11 @@ describe('the client', () => {
       .started({ attempt: 1 })
       .catch((error: unknown) => error);
     expect(failed).toBeInstanceOf(ServiceError);
-    expect(failed).toMatchObject({ status: 404, code: 'RUN_NOT_FOUND', hint: 'Check the org and the run id, or create the run first.' });
+    expect(failed).toMatchObject({
+      status: 404,
+      code: 'RUN_NOT_FOUND',
+      hint: 'Check the org and the run id, or create the run first.',
+    });
     expect(calls).toBe(1);
     const made = await org.create({ payload: { target_table: 't', target_namespace: 'db' } });
     expect(made.changed).toBe(true);
