@@ -10,7 +10,9 @@ import {
   type Part,
   type Policy,
   type Quarantined,
+  READER_FEATURES,
   type Tombstone,
+  WRITER_FEATURES,
 } from '../src/manifest/manifest.ts';
 import { copyManifest } from '../src/manifest/manifest-store.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
@@ -84,8 +86,8 @@ export async function prepare(
     org_id: orgId,
     version,
     write_id: writeId,
-    reader_features: manifest?.reader_features ?? [],
-    writer_features: manifest?.writer_features ?? [],
+    reader_features: [...READER_FEATURES],
+    writer_features: [...WRITER_FEATURES],
     created_at: listedAt,
     previous_committed_at: current.committedAt,
     covers_until: Math.max(

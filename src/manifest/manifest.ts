@@ -116,9 +116,14 @@ export const manifestSchema = z.looseObject({
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 
-/** Features this runfold understands. A manifest that asks for another is refused, never half read. */
-const READER_FEATURES: readonly string[] = [];
-const WRITER_FEATURES: readonly string[] = [];
+/**
+ * Features this runfold understands, and needs of whoever reads (replaces) the manifests that it writes. A manifest
+ * that asks for another is refused, never half read.
+ *
+ * `projection-2`: rows have a trace and artifacts, which a compactor that does not know them would drop at its fold.
+ */
+export const READER_FEATURES: readonly string[] = [];
+export const WRITER_FEATURES: readonly string[] = ['projection-2'];
 
 /** Throws where a defect made a manifest that no reader would accept: better no commit than that one. */
 export function encodeManifest(manifest: Manifest): Uint8Array {

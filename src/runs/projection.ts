@@ -17,9 +17,33 @@ import {
  * Version of the function `project`: raise it when the same canonical run would give other bytes. Among records
  * of one run and one revision, the higher projection version wins (docs/SCHEMA.md, "Versions").
  */
-export const PROJECTION_VERSION = 1;
+export const PROJECTION_VERSION = 2;
 
 const time = z.number().int().nonnegative();
+const count = z.number().int().nonnegative();
+
+/**
+ * `live`: some attempt's trace is still in chunks. `archived`: all of them are in one verified object each. `partial`:
+ * an archive has gaps, which it marks. `lost`: nothing was left to archive.
+ */
+export const TRACE_STATUSES = ['live', 'archived', 'partial', 'lost'] as const;
+
+/** The trace of the last attempt that wrote one; `status` speaks for all attempts. Null fields: not archived. */
+const traceSummarySchema = z.object({
+  status: z.enum(TRACE_STATUSES),
+  attempt: z.number().int().positive(),
+  uri: z.string().nullable(),
+  /** Of the text, uncompressed. */
+  bytes: count.nullable(),
+  lines: count.nullable(),
+  gaps: count.nullable(),
+  sha256: z.string().nullable(),
+  /** Of the archive as it is stored. */
+  crc32c: count.nullable(),
+});
+
+/** Null: the run has none. `expires_at` is the earliest among those not yet removed; null: none of them expires. */
+const artifactsSummarySchema = z.object({ count: count.min(1), expires_at: time.nullable() });
 
 /** The subset of a run that readers need. Times are ms since the epoch, UTC. docs/SCHEMA.md has every field. */
 export const projectionSchema = z.object({
@@ -57,6 +81,8 @@ export const projectionSchema = z.object({
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),
   first_created_at: time.nullable(),
+  trace: traceSummarySchema.nullable().default(null),
+  artifacts: artifactsSummarySchema.nullable().default(null),
   projection_version: z.number().int().positive(),
 });
 export type Projection = z.infer<typeof projectionSchema>;
@@ -94,6 +120,8 @@ export function project(run: Run): Projection {
     error: run.error && cutError(run.error),
     code_version: run.code_version,
     first_created_at: run.first_created_at,
+    trace: null,
+    artifacts: null,
     projection_version: PROJECTION_VERSION,
   };
 }

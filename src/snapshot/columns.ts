@@ -1,9 +1,10 @@
-import type { Projection } from '../runs/projection.ts';
+import { type Projection, TRACE_STATUSES } from '../runs/projection.ts';
 import { RUN_STATUSES, TASK_STATUSES } from '../runs/run.ts';
 
 /**
  * The one list of columns. Rows, both Parquet writers, the reader, the Arrow table and the docs are driven by it:
- * a new field of the projection is one line here (and, as old parts lack it, a new part format).
+ * a new field of the projection is one line here, with the projection version it came `since`. Parts written before
+ * do not have the column: it reads as null, so it must be able to be.
  *
  * - `text`: mostly distinct per row; kept as UTF-8 bytes.
  * - `dictionary`: few distinct values; kept as codes.
@@ -72,6 +73,46 @@ export const COLUMNS = [
   column('first_created_at', 'time', 'What created_at was at first, where later events moved it back.', {
     nullable: true,
   }),
+  column('trace_status', 'dictionary', "State of the run's trace; null: it has written none.", {
+    path: 'trace.status',
+    values: TRACE_STATUSES,
+    marks: true,
+    since: 2,
+  }),
+  column('trace_attempt', 'integer', 'The last attempt that wrote a trace.', {
+    path: 'trace.attempt',
+    min: 1,
+    since: 2,
+  }),
+  column('trace_uri', 'text', 'Where its archive lies.', { path: 'trace.uri', nullable: true, since: 2 }),
+  column('trace_bytes', 'integer', 'Bytes of its text.', { path: 'trace.bytes', nullable: true, since: 2 }),
+  column('trace_lines', 'integer', 'Lines of its text.', { path: 'trace.lines', nullable: true, since: 2 }),
+  column('trace_gaps', 'integer', 'Places where text is missing.', {
+    path: 'trace.gaps',
+    nullable: true,
+    since: 2,
+  }),
+  column('trace_sha256', 'text', 'SHA-256 of its text, hexadecimal.', {
+    path: 'trace.sha256',
+    nullable: true,
+    since: 2,
+  }),
+  column('trace_crc32c', 'integer', 'CRC-32C of the archive as stored.', {
+    path: 'trace.crc32c',
+    nullable: true,
+    since: 2,
+  }),
+  column('artifact_count', 'integer', 'Artifacts of the run; null: none.', {
+    path: 'artifacts.count',
+    min: 1,
+    marks: true,
+    since: 2,
+  }),
+  column('artifacts_expire_at', 'time', 'When the first of them expires.', {
+    path: 'artifacts.expires_at',
+    nullable: true,
+    since: 2,
+  }),
   column('projection_version', 'integer', 'Version of the function that made this projection.', { min: 1 }),
 ] as const;
 
@@ -95,6 +136,8 @@ export interface ColumnDefinition<Name extends string = string, Kind extends Col
   readonly min: number;
   /** Worth a minimum and a maximum in the Parquet footer. */
   readonly statistics: boolean;
+  /** The projection version that brought it: parts of older ones may lack it. */
+  readonly since: number;
 }
 
 export type ColumnName = (typeof COLUMNS)[number]['name'];
@@ -139,7 +182,9 @@ export function column<const Name extends string, const Kind extends ColumnKind>
   name: Name,
   kind: Kind,
   about: string,
-  options: Partial<Pick<ColumnDefinition, 'nullable' | 'marks' | 'values' | 'min' | 'statistics'>> & {
+  options: Partial<
+    Pick<ColumnDefinition, 'nullable' | 'marks' | 'values' | 'min' | 'statistics' | 'since'>
+  > & {
     path?: string;
   } = {},
 ): ColumnDefinition<Name, Kind> {
@@ -155,5 +200,6 @@ export function column<const Name extends string, const Kind extends ColumnKind>
     values: options.values ?? null,
     min: options.min ?? 0,
     statistics: options.statistics ?? false,
+    since: options.since ?? 1,
   };
 }

@@ -19,6 +19,8 @@ export function decodeColumn(
   definition: ColumnDefinition,
   rows: number,
 ): Vector {
+  if (definition.since > 1 && !metadata.row_groups.some((group) => metaOf(group, definition)))
+    return allNull(definition, rows);
   const chunks = metadata.row_groups.map((group) => chunkOf(bytes, group, definition));
   const kind = definition.kind;
   if (kind === 'text') return decodeTexts(chunks, rows);
@@ -38,10 +40,20 @@ export function decodeColumn(
 }
 
 function chunkOf(bytes: Uint8Array, group: RowGroup, definition: ColumnDefinition): Chunk {
-  const column = group.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === definition.name);
-  const meta = column?.meta_data;
+  const meta = metaOf(group, definition);
   if (meta === undefined) fail('it is missing in a row group');
   return readChunk(bytes, meta, Number(group.num_rows), isOptional(definition));
+}
+
+function metaOf(group: RowGroup, { name }: ColumnDefinition) {
+  return group.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data;
+}
+
+/** A column that came after the part was written. */
+function allNull({ kind }: ColumnDefinition, rows: number): Vector {
+  if (kind === 'text') return TextVector.nulls(rows);
+  if (kind === 'dictionary') return new DictionaryVector(codesFor(1, rows), [null]);
+  return new NumberVector(new Float64Array(rows).fill(Number.NaN));
 }
 
 function decodeTexts(chunks: readonly Chunk[], rows: number): TextVector {

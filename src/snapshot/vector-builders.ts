@@ -167,6 +167,9 @@ export class TextBuilder {
   }
 
   build(): TextVector {
+    // Empty texts take no bytes either, so the offsets have to be asked.
+    if (this.#used === 0 && this.#offsets.subarray(0, this.#length).every((offset) => offset < 0))
+      return TextVector.nulls(this.#length);
     const offsets = this.#offsets.slice(0, this.#length + 1);
     offsets[this.#length] = this.#used;
     return new TextVector(this.#bytes.slice(0, this.#used), offsets);

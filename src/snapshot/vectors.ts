@@ -141,6 +141,8 @@ export class DictionaryVector {
 }
 
 const NO_BYTES = new Uint8Array(0);
+/** Offsets of texts that are all null: shared, grown by doubling, never written again. */
+let allNull = new Int32Array(0);
 
 /**
  * Texts as UTF-8, end to end. `offsets[i]` is where row i starts; for null it is the bitwise complement of that
@@ -161,6 +163,13 @@ export class TextVector {
     return this.offsets.length - 1;
   }
 
+  /** A column without a value: it takes no memory of its own, however long. */
+  static nulls(length: number): TextVector {
+    if (allNull.length < length + 1)
+      allNull = new Int32Array(Math.max(length + 1, allNull.length * 2)).fill(~0);
+    return new TextVector(NO_BYTES, allNull.subarray(0, length + 1));
+  }
+
   start(i: number): number {
     const offset = this.offsets[i]!;
     return offset < 0 ? ~offset : offset;
@@ -176,6 +185,6 @@ export class TextVector {
   }
 
   get sizeBytes(): number {
-    return this.bytes.byteLength + this.offsets.byteLength;
+    return this.bytes.byteLength + (this.offsets.buffer === allNull.buffer ? 0 : this.offsets.byteLength);
   }
 }

@@ -83,7 +83,9 @@ describe('the projection of a run', () => {
       error: { code: 'E', message: 'broke' },
       code_version: 'abc',
       first_created_at: 2,
-      projection_version: 1,
+      trace: null,
+      artifacts: null,
+      projection_version: 2,
     });
   });
 

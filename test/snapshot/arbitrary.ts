@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { Projection } from '../../src/runs/projection.ts';
+import { type Projection, TRACE_STATUSES } from '../../src/runs/projection.ts';
 import { RUN_STATUSES, TASK_STATUSES } from '../../src/runs/run.ts';
 
 /** Any text that has a UTF-8 form: the empty one, controls, quotes, a BOM, pairs of surrogates. */
@@ -57,6 +57,19 @@ export function projections(orgId: string): fc.Arbitrary<Projection> {
     error: maybe(fc.record({ code: maybe(text), message: text })),
     code_version: maybe(text),
     first_created_at: maybe(count),
+    trace: maybe(
+      fc.record({
+        status: fc.constantFrom(...TRACE_STATUSES),
+        attempt: positive,
+        uri: maybe(text),
+        bytes: maybe(count),
+        lines: maybe(count),
+        gaps: maybe(count),
+        sha256: maybe(text),
+        crc32c: maybe(count),
+      }),
+    ),
+    artifacts: maybe(fc.record({ count: positive, expires_at: maybe(count) })),
     projection_version: positive,
   });
 }

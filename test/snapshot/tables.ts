@@ -15,3 +15,8 @@ export function projectionsOf(rows: Rows): Projection[] {
 export function json(projections: readonly Projection[]): string[] {
   return projections.map((projection) => JSON.stringify(projection));
 }
+
+/** A projection of an older version as it reads today: what it did not have is null. */
+export function asToday({ projection_version, ...row }: Projection): Projection {
+  return { ...row, trace: row.trace ?? null, artifacts: row.artifacts ?? null, projection_version };
+}
