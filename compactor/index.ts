@@ -4,6 +4,7 @@ export { type Backfilled, type BackfillOptions, backfill } from './backfill.ts';
 export type { Collected } from './collect.ts';
 export { type Compacted, compactOrg } from './compact.ts';
 export type { CompactorContext } from './context.ts';
+export { type Expired, type ExpiredArtifact, type ExpireOptions, expireOrg } from './expire.ts';
 export { type Migrated, type MigrateOptions, migrate } from './migrate.ts';
 export { openCompactor } from './open.ts';
 export { type OrphanSweep, sweepOrphans } from './orphans.ts';

@@ -5,6 +5,7 @@ import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey, shardOf } from '../
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
+import { type Expired, type ExpireOptions, expireOrg } from './expire.ts';
 import { type OrphanSweep, sweepOrphans } from './orphans.ts';
 import { type Swept, sweepOrg } from './sweep.ts';
 
@@ -17,7 +18,7 @@ export interface Failure {
 
 /** Of one org. What was not asked for is not there. */
 export type PassResult =
-  | (Compacted & { swept?: Swept | Failure; orphans?: OrphanSweep | Failure })
+  | (Compacted & { swept?: Swept | Failure; expired?: Expired | Failure; orphans?: OrphanSweep | Failure })
   | ({ org_id: string } & Failure);
 
 export interface PassOptions {
@@ -29,6 +30,8 @@ export interface PassOptions {
   parallel?: number | undefined;
   /** Sweep each org with it before the fold: see sweepOrg. */
   sweep?: Recorder | undefined;
+  /** Remove each org's expired artifacts before the fold: see expireOrg. */
+  expire?: ({ recorder: Recorder } & Pick<ExpireOptions, 'results'>) | undefined;
   /** Sweep each org's orphans after the fold: see sweepOrphans. */
   orphans?: boolean | undefined;
   /** Once aborted no further org is begun; those that are being compacted are finished. */
@@ -70,18 +73,28 @@ export async function compactPass(
   return results.filter((result) => result !== null);
 }
 
-/** The sweep comes first, so that the fold takes in what it finds. A chore that fails holds up no other. */
+/** Sweeps come first, so that the fold takes in what they find. A chore that fails holds up no other. */
 async function keepUp(
   context: CompactorContext,
   orgId: string,
-  { sweep, orphans }: PassOptions,
+  { sweep, expire, orphans }: PassOptions,
   signal: AbortSignal,
 ): Promise<PassResult> {
   const swept = sweep && (await safely(signal, () => sweepOrg(context, orgId, sweep, { signal })));
+  const expired =
+    expire &&
+    (await safely(signal, () =>
+      expireOrg(context, orgId, expire.recorder, { results: expire.results, signal }),
+    ));
   const compacted = await safely(signal, () => compactOrg(context, orgId, { signal }));
   if (isFailure(compacted)) return { org_id: orgId, ...compacted };
   const left = orphans && (await safely(signal, () => sweepOrphans(context, orgId, { signal })));
-  return { ...compacted, ...(swept && { swept }), ...(left && { orphans: left }) };
+  return {
+    ...compacted,
+    ...(swept && { swept }),
+    ...(expired && { expired }),
+    ...(left && { orphans: left }),
+  };
 }
 
 /** A failure as a value, but for one that the caller wanted. */

@@ -185,6 +185,7 @@ function stubOf(orgId: string, row: Projection, index: number, now: number): Run
     inputs: [],
     outputs: [],
     tasks: {},
+    artifacts: {},
     result: null,
     error: null,
     code_version: null,

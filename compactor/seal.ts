@@ -12,8 +12,8 @@ export interface Sealing {
 
 /**
  * Which rows stay hot. The head alone must answer what a catalog asks, so it keeps every active run, the latest run
- * and the latest success of every table, the newest run behind every lineage edge, and the `headRowsMax` rows that
- * changed last. What changed less than `sealAgeMs` before `now` (server time) stays too: a record of an earlier
+ * and the latest success of every table, the newest run behind every lineage edge, the `headRowsMax` rows that
+ * changed last, and half as many whose artifacts expire first, because the clean-up finds its work here. What changed less than `sealAgeMs` before `now` (server time) stays too: a record of an earlier
  * revision may still land, and only a row of the head can tell that it is stale. The rest is sealed, but only once it is at least `headRowsMax` rows: small parts would be
  * merged again and again. Pure.
  */
@@ -27,6 +27,7 @@ export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
   for (const [rank, i] of byUpdate.entries())
     if (rank < limits.headRowsMax || rows.time('updated_at', i)! > settledBy) kept[i] = 1;
   keepAnswers(rows, kept);
+  keepExpiring(rows, kept, limits.headRowsMax / 2);
   const seal = all.filter((i) => kept[i] === 0);
   return seal.length < limits.headRowsMax ? nothing : { keep: all.filter((i) => kept[i] === 1), seal };
 }
@@ -50,4 +51,11 @@ function keepAnswers(rows: Rows, kept: Uint8Array): void {
     }
   }
   for (const { i } of newest.values()) kept[i] = 1;
+}
+
+function keepExpiring(rows: Rows, kept: Uint8Array, rowsMax: number): void {
+  const expiry = (i: number) => rows.time('artifacts_expire_at', i);
+  const expiring = Array.from(kept.keys()).filter((i) => expiry(i) !== null);
+  expiring.sort((a, b) => expiry(a)! - expiry(b)!);
+  for (const i of expiring.slice(0, rowsMax)) kept[i] = 1;
 }

@@ -318,7 +318,7 @@ function findRow(state: CatalogState, shown: Rows, runId: string): Projection | 
   return at < 0 ? null : shown.get(at);
 }
 
-/** Why `row` is not what the canonical run projects to; null when it is, heartbeats in between allowed. */
+/** Why `row` is not what the canonical run projects to; null when it is, heartbeats and clean-up in between allowed. */
 function difference(run: Run, row: Projection | null, { manifest }: CatalogState): string | null {
   if (run.deleted_at !== null) return row === null ? null : 'the run was deleted, but has a row';
   if (row === null) return isPast(run, manifest?.horizon ?? null) ? null : 'the canonical run has no row';
@@ -329,10 +329,10 @@ function difference(run: Run, row: Projection | null, { manifest }: CatalogState
     return `the row is at revision ${row.revision}, the canonical run at ${run.revision}`;
   if (row.revision < run.indexed_revision)
     return `the row is at revision ${row.revision}; ${run.indexed_revision} should be visible`;
-  const { revision, updated_at, heartbeat_at } = row;
-  return sameRow({ ...expected, revision, updated_at, heartbeat_at }, row)
+  const { revision, updated_at, heartbeat_at, artifacts } = row;
+  return sameRow({ ...expected, revision, updated_at, heartbeat_at, artifacts }, row)
     ? null
-    : 'the row differs by more than heartbeats';
+    : 'the row differs by more than heartbeats and the clean-up of artifacts';
 }
 
 function sameRow(expected: Projection, row: Projection): boolean {

@@ -264,6 +264,11 @@ function runsTable(): string {
     retry: { type: 'retry', attempt: 1 },
     delete: { type: 'delete' },
     task: { type: 'task', attempt: 1, task: { type: 'queued', key: 'extract' } },
+    artifact: {
+      type: 'artifact',
+      attempt: 1,
+      artifact: { type: 'put', operator: 'scan', port: 'out', uri: 's3://b/x' },
+    },
   };
   const cell = (status: RunStatus, event: RunEvent) => {
     const answer = transition(runIn(status), event, START + 120_000);

@@ -107,6 +107,7 @@ export function runOfRow(row: Projection): Run {
     run_timeout_ms: null,
     inputs: [...row.inputs],
     outputs: [...row.outputs],
+    artifacts: {},
     tasks:
       task === null
         ? {}

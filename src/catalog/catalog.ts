@@ -103,6 +103,19 @@ abstract class OrgView {
     return runsWithHistory(this.history, this.state, filter, options.signal);
   }
 
+  /**
+   * The run of that reference which changed last, with that status where one is named; null: there is none. No request
+   * where it is newer than all sealed history, else ranged GETs, newest first, until it is found.
+   */
+  async latestOf(
+    referenceId: string,
+    { status, signal }: { status?: RunFilter['status']; signal?: AbortSignal } = {},
+  ): Promise<Projection | null> {
+    const filter = { reference_id: referenceId, status, limit: 1 };
+    for await (const run of this.runs(filter, signal === undefined ? {} : { signal })) return run;
+    return null;
+  }
+
   /** Runs that have not ended, newest first. */
   active(filter: { queue?: string } = {}): Projection[] {
     return activeView(this.state, filter);

@@ -13,6 +13,7 @@ export interface RunFilter {
   table?: { namespace?: string | undefined; name?: string | undefined } | undefined;
   status?: RunStatus | readonly RunStatus[] | undefined;
   kind?: string | undefined;
+  reference_id?: string | undefined;
   queue?: string | undefined;
   /** Bounds of `created_at`, ms: inclusive, exclusive. */
   since?: number | undefined;
@@ -38,10 +39,12 @@ export function findRuns(state: CatalogState, filter: RunFilter): RowRef[] {
 }
 
 /** All of the filter but the table. */
-export function matchesRow(rows: Rows, i: number, { status, kind, queue, since, until }: RunFilter): boolean {
+export function matchesRow(rows: Rows, i: number, filter: RunFilter): boolean {
+  const { status, kind, reference_id, queue, since, until } = filter;
   if (status !== undefined && !(typeof status === 'string' ? [status] : status).includes(rows.status(i)))
     return false;
   if (kind !== undefined && rows.text('kind', i) !== kind) return false;
+  if (reference_id !== undefined && rows.text('reference_id', i) !== reference_id) return false;
   if (queue !== undefined && rows.text('queue', i) !== queue) return false;
   const createdAt = rows.time('created_at', i)!;
   return (since === undefined || createdAt >= since) && (until === undefined || createdAt < until);

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { CompactorContext } from '../../compactor/context.ts';
+import type { Expired } from '../../compactor/expire.ts';
 import { compactPass, isFailure, type PassOptions, type PassResult } from '../../compactor/pass.ts';
 import { InputError } from '../core/errors.ts';
 import { PART_CODECS, type PartCodecName } from '../snapshot/codec.ts';
@@ -79,8 +80,8 @@ export function isProblem(result: PassResult): boolean {
   return result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure);
 }
 
-function chores({ swept, orphans }: Exclude<PassResult, { outcome: 'failed' }>) {
-  return [swept, orphans].filter((chore) => chore !== undefined);
+function chores({ swept, expired, orphans }: Exclude<PassResult, { outcome: 'failed' }>) {
+  return [swept, expired, orphans].filter((chore) => chore !== undefined);
 }
 
 export function showResults(output: Output, results: readonly PassResult[]): void {
@@ -112,16 +113,27 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
     ],
     compacted,
   );
-  for (const { org_id, swept, orphans } of compacted) {
+  for (const { org_id, swept, expired, orphans } of compacted) {
     if (swept !== undefined && !isFailure(swept) && swept.repaired.length + swept.timed_out.length > 0) {
       const [repaired, late] = [count(swept.repaired.length), count(swept.timed_out.length)];
       output.line(`swept: org ${org_id}: ${repaired} repaired, ${late} timed out`);
     }
+    if (expired !== undefined && !isFailure(expired) && expired.artifacts.length > 0)
+      output.line(`expired: org ${org_id}: ${expiredInWords(expired)}`);
     if (orphans !== undefined && !isFailure(orphans) && orphans.orphans.length > 0) {
       const found = counted(orphans.orphans.length, 'orphan');
       output.line(`orphans: org ${org_id}: ${found}, ${count(orphans.deleted)} deleted`);
     }
   }
+}
+
+/** `3 deleted, 1 kept` */
+export function expiredInWords({ artifacts }: Pick<Expired, 'artifacts'>): string {
+  return (['deleted', 'marked', 'kept'] as const)
+    .map((outcome) => [artifacts.filter((one) => one.outcome === outcome).length, outcome] as const)
+    .filter(([n]) => n > 0)
+    .map(([n, outcome]) => `${count(n)} ${outcome}`)
+    .join(', ');
 }
 
 /** Rows written per run that is there: `1.8`. */

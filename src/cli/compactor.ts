@@ -5,6 +5,7 @@ import type { PassOptions, PassResult } from '../../compactor/pass.ts';
 import { cronTrigger, runSchedule } from '../../compactor/schedule.ts';
 import { throwIfAborted } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
+import type { ResultStore } from '../runs/results.ts';
 import {
   addCompactionOptions,
   type CompactionOptions,
@@ -20,6 +21,7 @@ import { addVersion, newProgram } from './new-program.ts';
 import { type GlobalOptions, positiveInteger } from './options.ts';
 import type { Output } from './output.ts';
 
+import { resultsOption, withResults } from './results.ts';
 import { EXIT, Exit, printError, runProgram } from './run.ts';
 import { iso } from './times.ts';
 
@@ -35,13 +37,14 @@ Examples:
 
 Any number of compactors may run at the same time; --shard divides the orgs among them. As a task of a Cloud Run job or
 a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts, and
-each full pass their orphans. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
+each full pass their orphans; with --results each pass removes expired artifacts. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
 
 interface CompactorOptions extends CompactionOptions, GlobalOptions {
   once?: boolean;
   schedule?: string;
   fullEvery: number;
   sweep: boolean;
+  results?: string;
   orphans: boolean;
 }
 
@@ -54,6 +57,7 @@ export function main(argv: readonly string[]): Promise<void> {
       .option('--schedule <cron>', 'make a pass at these times (UTC) until SIGTERM')
       .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
       .option('--no-sweep', 'do not look after active runs whose callers are gone')
+      .addOption(resultsOption())
       .option('--no-orphans', 'do not delete orphans in full passes')
       .addHelpText('after', EXAMPLES)
       .action((options: CompactorOptions, command: Command) => compactor(options, command, signal));
@@ -70,10 +74,19 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   const orgs = orgsOf(options);
   const shard = shardOf(options);
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
-  const action = async ({ session, output }: CommandContext) => {
+  const action = async (
+    { session, output }: CommandContext,
+    results: ResultStore | null | undefined,
+  ): Promise<void> => {
     const context = await openCompactor(session, options.codec);
+    const expire = results === undefined ? undefined : { recorder: session.recorder, results };
     const pass = (number: number, which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>) =>
-      onePass(context, output, { ...which, shard, parallel: options.parallel, drain: signal }, number);
+      onePass(
+        context,
+        output,
+        { ...which, expire, shard, parallel: options.parallel, drain: signal },
+        number,
+      );
     if (trigger === null) {
       const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);
@@ -85,7 +98,8 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       pass: async ({ number, full, signal: stop }) => {
         try {
           await pass(number, {
-            orgs: full && orgs === 'dirty' ? 'all' : orgs,
+            // Nothing tells of an org whose artifacts expired while nobody compacted: the first pass looks at all.
+            orgs: (full || (number === 1 && expire !== undefined)) && orgs === 'dirty' ? 'all' : orgs,
             sweep: options.sweep ? session.recorder : undefined,
             orphans: full && options.orphans,
             signal: stop,
@@ -103,7 +117,9 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
     output.line(`Stopped after ${counted(passes, 'pass', 'passes')}.`);
   };
   // It may be up before the first writer.
-  await withSession(command, signal, action, { create: true });
+  const work = (context: CommandContext) =>
+    withResults(command, context.session, (results) => action(context, results));
+  await withSession(command, signal, work, { create: true });
 }
 
 /** Aborts `STOP_WITHIN_MS` after `signal`. */

@@ -1,4 +1,5 @@
 import { activeCommand } from './commands/active.ts';
+import { artifactsCommand } from './commands/artifacts.ts';
 import { backfillCommand } from './commands/backfill.ts';
 import { collectCommand } from './commands/collect.ts';
 import { compactCommand } from './commands/compact.ts';
@@ -57,6 +58,7 @@ export function main(argv: readonly string[]): Promise<void> {
       reconcileCommand,
       migrateCommand,
       sweepCommand,
+      artifactsCommand,
       collectCommand,
       orphansCommand,
       policyCommand,

@@ -1,5 +1,6 @@
 /** Stable error codes. A code never changes its meaning; new ones may be added. */
 export type ErrorCode =
+  | 'ARTIFACT_NOT_FOUND'
   | 'ATTEMPT_STALE'
   | 'CANCELLED'
   | 'CORRUPT'

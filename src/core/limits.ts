@@ -11,6 +11,12 @@ export const defaultLimits = {
   /** Datasets per run and direction. */
   datasetsMax: 1_000,
   tasksMax: 10_000,
+  /** Artifacts of one run, those counted that were replaced and not yet removed; figures reported with one of them. */
+  artifactsMax: 1_000,
+  artifactFiguresMax: 64,
+  artifactTtlMaxMs: 3_650 * 24 * 3_600_000,
+  /** One clean-up of one org looks at this many runs, those that expired first first; the next goes on. */
+  artifactSweepRunsMax: 10_000,
   /** One canonical run, one entry, one manifest. */
   runBytesMax: 4 * 1024 * 1024,
   entryBytesMax: 4 * 1024 * 1024,

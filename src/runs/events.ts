@@ -52,7 +52,41 @@ export type RunEvent =
   | { type: 'retry'; attempt: number }
   /** Of an ended run: forgets all it said, and then the run. */
   | { type: 'delete' }
-  | { type: 'task'; attempt: number; task: TaskEvent };
+  | { type: 'task'; attempt: number; task: TaskEvent }
+  /** In every status: results are registered late, and removed long after the end. */
+  | { type: 'artifact'; attempt: number; artifact: ArtifactEvent };
+
+/** What one operator left at one of its ports. `ttl_ms` counts from the registration; none: it never expires. */
+export interface NewArtifact {
+  operator: string;
+  port: string;
+  /** Where it lies; left out where there are only figures. */
+  uri?: string | null;
+  media_type?: string | null;
+  bytes?: number | null;
+  rows?: number | null;
+  /** Runtime figures by name: `busy_ms`, `input_rows`. */
+  statistics?: Readonly<Record<string, number>> | null;
+  ttl_ms?: number | null;
+}
+
+/** One entry of a run's `artifacts`, as the clean-up found it: one that says something else by now is left alone. */
+export interface ArtifactRef {
+  key: string;
+  uri: string | null;
+}
+
+export type ArtifactEvent =
+  | ({ type: 'put' } & NewArtifact)
+  /** Nobody needs it any more: due from now on. */
+  | { type: 'drop'; operator: string; port: string }
+  /**
+   * Of the clean-up, once the run has ended: what is due stops being there. The objects of `remove` are deleted next;
+   * `mark` is what runfold does not own.
+   */
+  | { type: 'expire'; remove: readonly ArtifactRef[]; mark: readonly ArtifactRef[] }
+  /** Their objects are known to be gone. */
+  | { type: 'settle'; removed: readonly ArtifactRef[] };
 
 export type TaskEvent =
   | { type: 'queued'; key: string }

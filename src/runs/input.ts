@@ -8,7 +8,7 @@ import type { NewRun, RunEvent } from './events.ts';
  * What callers may say, checked at the recorder's edge: nothing that these schemas refuse ever reaches a canonical
  * run. Unknown fields are refused, because a field that is silently dropped is a lie to its sender.
  */
-const { textLengthMax, datasetsMax } = defaultLimits;
+const { textLengthMax, datasetsMax, artifactFiguresMax, artifactTtlMaxMs } = defaultLimits;
 
 const id = z.string().refine((value) => isId(value), {
   error: 'must be 1 to 128 letters, digits or ._:@~+=-, without ".."',
@@ -75,6 +75,40 @@ const taskInput = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('retry'), key: id, attempt }),
 ]);
 
+/** Shown to people as a link some day: nothing that a browser would run. */
+const uri = text
+  .regex(/^[a-z][a-z0-9+.-]*:[^\s\p{Cc}]+$/u, { error: 'is not a URI: scheme:rest, without spaces' })
+  .refine((value) => !/^(javascript|data|vbscript):/.test(value), {
+    error: 'has a scheme that is not allowed',
+  });
+
+export const newArtifactInput = z.strictObject({
+  uri: uri.nullable().optional(),
+  media_type: text.min(1).nullable().optional(),
+  bytes: count.nullable().optional(),
+  rows: count.nullable().optional(),
+  statistics: z
+    .record(id, z.number().nonnegative())
+    .refine((figures) => Object.keys(figures).length <= artifactFiguresMax, {
+      error: `has more than ${artifactFiguresMax} figures`,
+    })
+    .nullable()
+    .optional(),
+  ttl_ms: duration.max(artifactTtlMaxMs).nullable().optional(),
+});
+
+const artifactRefs = z.array(z.strictObject({ key: z.string(), uri: z.string().nullable() }));
+const artifactInput = z.discriminatedUnion('type', [
+  newArtifactInput
+    .extend({ type: z.literal('put'), operator: id, port: id })
+    .refine(({ uri, statistics }) => uri != null || statistics != null, {
+      error: 'has neither a uri nor statistics',
+    }),
+  z.strictObject({ type: z.literal('drop'), operator: id, port: id }),
+  z.strictObject({ type: z.literal('expire'), remove: artifactRefs, mark: artifactRefs }),
+  z.strictObject({ type: z.literal('settle'), removed: artifactRefs }),
+]);
+
 export const runEventInput = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('create'),
@@ -94,6 +128,7 @@ export const runEventInput = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('retry'), attempt }),
   z.strictObject({ type: z.literal('delete') }),
   z.strictObject({ type: z.literal('task'), attempt, task: taskInput }),
+  z.strictObject({ type: z.literal('artifact'), attempt, artifact: artifactInput }),
 ]);
 
 /** Throws InputError, naming the run and the field. */

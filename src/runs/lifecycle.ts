@@ -1,4 +1,5 @@
 import { LifecycleError } from '../core/errors.ts';
+import { artifactTransition } from './artifacts.ts';
 import type { Ending, NewRun, RunEvent } from './events.ts';
 import { RUN_FORMAT, type Run, type RunResult, type RunStatus } from './run.ts';
 import { taskTransition } from './tasks.ts';
@@ -28,6 +29,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(notTerminal),
     delete: notTerminal,
     task: attempt(notStarted),
+    artifact: attempt(notStarted),
   },
   RUNNING: {
     create: repeatedCreate,
@@ -43,6 +45,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(notTerminal),
     delete: notTerminal,
     task: attempt(workOnTask),
+    artifact: attempt(changeArtifact),
   },
   CANCELLING: {
     create: repeatedCreate,
@@ -59,6 +62,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(notTerminal),
     delete: notTerminal,
     task: attempt(workOnTask),
+    artifact: attempt(changeArtifact),
   },
   SUCCEEDED: {
     create: repeatedCreate,
@@ -74,6 +78,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(ended),
     delete: deleteRun,
     task: attempt(taskAfterEnd),
+    artifact: attempt(changeArtifact),
   },
   FAILED: {
     create: repeatedCreate,
@@ -89,6 +94,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(retryRun),
     delete: deleteRun,
     task: attempt(taskAfterEnd),
+    artifact: attempt(changeArtifact),
   },
   CANCELLED: {
     create: repeatedCreate,
@@ -104,6 +110,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(retryRun),
     delete: deleteRun,
     task: attempt(taskAfterEnd),
+    artifact: attempt(changeArtifact),
   },
   TIMED_OUT: {
     create: repeatedCreate,
@@ -119,6 +126,7 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     retry: attempt(retryRun),
     delete: deleteRun,
     task: attempt(taskAfterEnd),
+    artifact: attempt(changeArtifact),
   },
 };
 
@@ -204,6 +212,7 @@ function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): 
     inputs: unionDatasets(input.inputs ?? []),
     outputs: unionDatasets(input.outputs ?? []),
     tasks: {},
+    artifacts: {},
     result: null,
     error: null,
     code_version: input.code_version ?? null,
@@ -295,6 +304,10 @@ function taskAfterEnd(run: Run, event: EventOf<'task'>, now: number): Transition
   return late.outcome === 'same' ? late : ended(run);
 }
 
+function changeArtifact(run: Run, event: EventOf<'artifact'>, now: number): Transition {
+  return artifactTransition(run, event.artifact, now);
+}
+
 /** What is left is what the index needs to forget the run; nothing of its content stays. */
 function deleteRun(run: Run, _event: unknown, now: number): Transition {
   return changed(run, now, {
@@ -305,6 +318,7 @@ function deleteRun(run: Run, _event: unknown, now: number): Transition {
     inputs: [],
     outputs: [],
     tasks: {},
+    artifacts: {},
     result: null,
     error: null,
     code_version: null,

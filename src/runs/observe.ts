@@ -160,6 +160,7 @@ function newRun({ org_id, run_id }: RunIdentity): Run {
     inputs: [],
     outputs: [],
     tasks: {},
+    artifacts: {},
     result: null,
     error: null,
     code_version: null,

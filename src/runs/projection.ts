@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { defaultLimits } from '../core/limits.ts';
+import { artifactSummary } from './artifacts.ts';
 import {
   type Dataset,
   datasetSchema,
@@ -121,7 +122,7 @@ export function project(run: Run): Projection {
     code_version: run.code_version,
     first_created_at: run.first_created_at,
     trace: null,
-    artifacts: null,
+    artifacts: artifactSummary(run),
     projection_version: PROJECTION_VERSION,
   };
 }

@@ -65,6 +65,31 @@ export const taskSchema = z.looseObject({
 });
 export type Task = z.infer<typeof taskSchema>;
 
+export const ARTIFACT_STATUSES = ['PRESENT', 'EXPIRING', 'EXPIRED', 'DELETED'] as const;
+
+/**
+ * What an operator left at a port: a result, its console, its runtime statistics. `EXPIRING`: past its time, and its
+ * object is being deleted. `EXPIRED`: past its time, and nothing was deleted, because runfold does not own the object.
+ */
+export const artifactSchema = z.looseObject({
+  operator: z.string(),
+  port: z.string(),
+  /** Of the run when it was registered. */
+  attempt: z.number().int().positive(),
+  status: z.enum(ARTIFACT_STATUSES),
+  uri: z.string().nullable(),
+  media_type: z.string().nullable(),
+  bytes: count.nullable(),
+  rows: count.nullable(),
+  statistics: z.record(z.string(), z.number()).nullable(),
+  /** 0: it was given up. */
+  ttl_ms: count.nullable(),
+  registered_at: time,
+  expires_at: nullableTime,
+  changed_at: time,
+});
+export type Artifact = z.infer<typeof artifactSchema>;
+
 export const payloadSchema = z.looseObject({
   target_namespace: z.string().nullable(),
   target_table: z.string().nullable(),
@@ -130,6 +155,8 @@ export const runSchema = z.looseObject({
   inputs: z.array(datasetSchema),
   outputs: z.array(datasetSchema),
   tasks: z.record(z.string(), taskSchema),
+  /** By `operator/port`; one that was replaced and is still to be removed is at `operator/port#revision`. */
+  artifacts: z.record(z.string(), artifactSchema).default({}),
   result: resultSchema.nullable(),
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),
@@ -155,8 +182,10 @@ export const runSchema = z.looseObject({
 });
 export type Run = z.infer<typeof runSchema>;
 
+/** Without artifacts the bytes are those of runs from before there were any. */
 export function encodeRun(run: Run): Uint8Array {
-  return encodeStored(run);
+  const { artifacts, ...rest } = run;
+  return encodeStored(Object.keys(artifacts).length === 0 ? rest : run);
 }
 
 /** Throws CorruptError or FormatError, naming the key. */

@@ -27,6 +27,7 @@ interface Meaning {
 
 /** A code without a status does not compile. */
 export const MEANINGS: { readonly [C in ServiceErrorCode]: Meaning } = {
+  ARTIFACT_NOT_FOUND: { status: 404, title: 'There is no such artifact' },
   ATTEMPT_STALE: { status: 409, title: 'The attempt is not current' },
   BODY_TOO_LARGE: { status: 413, title: 'The body is too large' },
   CANCELLED: { status: 503, title: 'The request was cancelled' },

@@ -52,6 +52,7 @@ const TABLE = {
     retry: 'RUN_NOT_TERMINAL',
     delete: 'RUN_NOT_TERMINAL',
     task: 'RUN_NOT_STARTED',
+    artifact: 'RUN_NOT_STARTED',
   },
   RUNNING: {
     create: 'same',
@@ -67,6 +68,7 @@ const TABLE = {
     retry: 'RUN_NOT_TERMINAL',
     delete: 'RUN_NOT_TERMINAL',
     task: '→ RUNNING',
+    artifact: '→ RUNNING',
   },
   CANCELLING: {
     create: 'same',
@@ -82,6 +84,7 @@ const TABLE = {
     retry: 'RUN_NOT_TERMINAL',
     delete: 'RUN_NOT_TERMINAL',
     task: '→ CANCELLING',
+    artifact: '→ CANCELLING',
   },
   SUCCEEDED: {
     create: 'same',
@@ -97,6 +100,7 @@ const TABLE = {
     retry: 'RUN_TERMINAL',
     delete: '→ SUCCEEDED',
     task: 'RUN_TERMINAL',
+    artifact: '→ SUCCEEDED',
   },
   FAILED: {
     create: 'same',
@@ -112,6 +116,7 @@ const TABLE = {
     retry: '→ QUEUED',
     delete: '→ FAILED',
     task: 'RUN_TERMINAL',
+    artifact: '→ FAILED',
   },
   CANCELLED: {
     create: 'same',
@@ -127,6 +132,7 @@ const TABLE = {
     retry: '→ QUEUED',
     delete: '→ CANCELLED',
     task: 'RUN_TERMINAL',
+    artifact: '→ CANCELLED',
   },
   TIMED_OUT: {
     create: 'same',
@@ -142,6 +148,7 @@ const TABLE = {
     retry: '→ QUEUED',
     delete: '→ TIMED_OUT',
     task: 'RUN_TERMINAL',
+    artifact: '→ TIMED_OUT',
   },
 } as const satisfies Table;
 
@@ -159,6 +166,11 @@ const EVENTS: { [E in RunEvent['type']]: Extract<RunEvent, { type: E }> } = {
   retry: { type: 'retry', attempt },
   delete: { type: 'delete' },
   task: { type: 'task', attempt, task: { type: 'queued', key: 'extract' } },
+  artifact: {
+    type: 'artifact',
+    attempt,
+    artifact: { type: 'put', operator: 'scan', port: 'out', uri: 's3://b/x', ttl_ms: MINUTE },
+  },
 };
 
 const later = T + 20 * MINUTE;
@@ -185,7 +197,7 @@ function expectUnchanged(run: Run, event: RunEvent, now: number, expected: 'same
 
 describe('every status, every event', () => {
   it('the table is whole', () => {
-    expect(cells).toHaveLength(7 * 13);
+    expect(cells).toHaveLength(7 * 14);
     expect(Object.keys(TABLE)).toEqual([...RUN_STATUSES]);
   });
 
@@ -201,7 +213,7 @@ describe('every status, every event', () => {
       revision: run.revision + 1,
       updated_at: later,
       attempt: type === 'retry' ? attempt + 1 : attempt,
-      finished_at: !isTerminal(next.status) ? null : type === 'delete' ? run.finished_at : later,
+      finished_at: !isTerminal(next.status) ? null : isTerminal(run.status) ? run.finished_at : later,
       deleted_at: type === 'delete' ? later : null,
     });
   });
@@ -500,9 +512,10 @@ describe('any sequence of events keeps the rules', () => {
             expect(before.deleted_at).toBeNull();
             if (isTerminal(before.status)) {
               expect(
-                event.type === 'delete' || (event.type === 'retry' && before.status !== 'SUCCEEDED'),
+                ['delete', 'artifact'].includes(event.type) ||
+                  (event.type === 'retry' && before.status !== 'SUCCEEDED'),
               ).toBe(true);
-              if (event.type === 'delete') expect(run.finished_at).toBe(before.finished_at);
+              if (event.type !== 'retry') expect(run.finished_at).toBe(before.finished_at);
             } else expect(['retry', 'delete']).not.toContain(event.type);
           }
           const repeated = transition(run, event, now);

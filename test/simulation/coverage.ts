@@ -17,6 +17,7 @@ const EVENTS = Object.keys({
   retry: 0,
   delete: 0,
   task: 0,
+  artifact: 0,
 } satisfies Record<RunEvent['type'], 0>);
 const TASK_EVENTS = Object.keys({
   queued: 0,

@@ -1,5 +1,5 @@
 import { type Random, uniform } from '../../src/core/random.ts';
-import type { NewRun, RunEvent, TaskEvent } from '../../src/runs/events.ts';
+import type { ArtifactEvent, NewRun, RunEvent, TaskEvent } from '../../src/runs/events.ts';
 import type { Observation } from '../../src/runs/observe.ts';
 import type { Run } from '../../src/runs/run.ts';
 import { EPOCH } from './scheduler.ts';
@@ -43,6 +43,8 @@ export function workerJob(random: Random, orgId: string, runId: string): Job {
       if (chance(random, 0.5)) event({ type: 'heartbeat', attempt, indexIntervalMs: 60_000 });
       else event({ type: 'task', attempt, task: taskEvent(random) });
     }
+    const leaves = chance(random, 0.3);
+    if (leaves) event({ type: 'artifact', attempt, artifact: artifactEvent(random) });
     const end = uniform(random);
     if (end < 0.45) event({ type: 'succeeded', attempt, outputs: [table(random)], result: { rows: 7 } });
     else if (end < 0.7) event({ type: 'failed', attempt, error: ERROR });
@@ -50,6 +52,8 @@ export function workerJob(random: Random, orgId: string, runId: string): Job {
       event({ type: 'cancel' });
       event({ type: 'cancelled', attempt });
     }
+    // Results are registered late, too.
+    if (leaves) event({ type: 'artifact', attempt, artifact: artifactEvent(random) });
     if (end < 0.45 || end >= 0.85 || attempt === 3 || chance(random, 0.4)) break;
     event({ type: 'retry', attempt });
   }
@@ -100,6 +104,7 @@ export function strayCall(random: Random, run: Pick<Run, 'run_id' | 'attempt'>, 
     { type: 'retry', attempt },
     { type: 'task', attempt, task: taskEvent(random) },
     { type: 'task', attempt, task: taskEvent(random) },
+    { type: 'artifact', attempt, artifact: artifactEvent(random) },
   ]);
   if (chance(random, 0.9)) return { kind: 'event', event };
   return { kind: 'create', input: { run_id: run.run_id, kind: 'another request' } };
@@ -128,6 +133,20 @@ function taskEvent(random: Random): TaskEvent {
     { type: 'failed', key, attempt, error: ERROR },
     { type: 'cancelled', key, attempt },
     { type: 'retry', key, attempt },
+  ]);
+}
+
+function artifactEvent(random: Random): ArtifactEvent {
+  const operator = pick(random, ['extract', 'load']);
+  const port = pick(random, ['out', 'console']);
+  const uri = pick(random, ['gs://results/a', 'gs://results/b']);
+  const refs = [{ key: `${operator}/${port}`, uri }];
+  return pick<ArtifactEvent>(random, [
+    { type: 'put', operator, port, uri, ttl_ms: 1_000 },
+    { type: 'put', operator, port, uri, rows: 7 },
+    { type: 'drop', operator, port },
+    { type: 'expire', remove: refs, mark: [] },
+    { type: 'settle', removed: refs },
   ]);
 }
 

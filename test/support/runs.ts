@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { RunEvent, TaskEvent } from '../../src/runs/events.ts';
+import type { ArtifactEvent, RunEvent, TaskEvent } from '../../src/runs/events.ts';
 import { transition } from '../../src/runs/lifecycle.ts';
 import { type Projection, project } from '../../src/runs/projection.ts';
 import { type LogRecord, recordOf } from '../../src/runs/record.ts';
@@ -33,6 +33,7 @@ export function runOf(changes: Partial<Run> = {}): Run {
     inputs: [],
     outputs: [],
     tasks: {},
+    artifacts: {},
     result: null,
     error: null,
     code_version: null,
@@ -79,6 +80,35 @@ export const taskEvents: fc.Arbitrary<TaskEvent> = fc.oneof(
   fc.record({ type: fc.constant('retry' as const), key: taskKey, attempt: attemptOf }),
 );
 
+const operator = fc.constantFrom('scan', 'constructor');
+const port = fc.constantFrom('out', 'console', 'statistics');
+const uri = fc.constantFrom('s3://b/x', 's3://b/y');
+const artifactRefs = fc.uniqueArray(
+  fc.record({
+    key: fc.tuple(operator, port, fc.constantFrom('', '#4')).map(([o, p, n]) => `${o}/${p}${n}`),
+    uri: fc.option(uri),
+  }),
+  { maxLength: 4, selector: ({ key }) => key },
+);
+
+export const artifactEvents: fc.Arbitrary<ArtifactEvent> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      type: fc.constant('put' as const),
+      operator,
+      port,
+      uri,
+      rows: fc.constantFrom(null, 7),
+      statistics: fc.constantFrom(null, { busy_ms: 5 }),
+      ttl_ms: fc.constantFrom(null, 1, 30_000),
+    }),
+  },
+  fc.record({ type: fc.constant('drop' as const), operator, port }),
+  fc.record({ type: fc.constant('expire' as const), remove: artifactRefs, mark: artifactRefs }),
+  fc.record({ type: fc.constant('settle' as const), removed: artifactRefs }),
+);
+
 export function runEvents(runId: string, orgId = ORG): fc.Arbitrary<RunEvent> {
   const create = fc.record({
     type: fc.constant('create' as const),
@@ -111,6 +141,14 @@ export function runEvents(runId: string, orgId = ORG): fc.Arbitrary<RunEvent> {
     {
       weight: 2,
       arbitrary: fc.record({ type: fc.constant('task' as const), attempt: attemptOf, task: taskEvents }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        type: fc.constant('artifact' as const),
+        attempt: attemptOf,
+        artifact: artifactEvents,
+      }),
     },
   );
 }

@@ -72,7 +72,7 @@ export async function canonicalRuns(world: World, orgId = ORG): Promise<Run[]> {
   return runs;
 }
 
-/** Law 2: the rows of a catalog are the projections of the canonical runs; only heartbeats may be missing. */
+/** Law 2: the rows of a catalog are the projections of the canonical runs; only heartbeats and the clean-up of artifacts may be missing. */
 export async function expectLaw2(world: World, catalog: OrgCatalog): Promise<void> {
   const runs = (await canonicalRuns(world, catalog.orgId)).filter(({ deleted_at }) => deleted_at === null);
   const rows = new Map(projectionsOf(catalog.state.rows()).map((row) => [row.run_id, row]));
@@ -80,8 +80,8 @@ export async function expectLaw2(world: World, catalog: OrgCatalog): Promise<voi
     const row = rows.get(run.run_id);
     if (row === undefined || row.revision === run.revision) return project(run);
     expect(row.revision).toBeGreaterThanOrEqual(run.indexed_revision);
-    const { revision, updated_at, heartbeat_at } = row;
-    return { ...project(run), revision, updated_at, heartbeat_at };
+    const { revision, updated_at, heartbeat_at, artifacts } = row;
+    return { ...project(run), revision, updated_at, heartbeat_at, artifacts };
   });
   const byId = (a: { run_id: string }, b: { run_id: string }) => (a.run_id < b.run_id ? -1 : 1);
   expect([...rows.values()].sort(byId)).toEqual(expected.sort(byId));
