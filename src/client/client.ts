@@ -4,9 +4,14 @@ import type { RunEvent, TaskEvent } from '../runs/events.ts';
 import type { Dataset } from '../runs/run.ts';
 import type {
   Acknowledgement,
+  ArtifactAcknowledgement,
+  ArtifactBody,
+  Artifacts,
+  ArtifactView,
   BatchReport,
   Changes,
   EventBody,
+  Execution,
   NewRunBody,
   RunSummary,
   RunsPage,
@@ -14,6 +19,7 @@ import type {
   TablesPage,
   TaskBody,
 } from '../service/schemas.ts';
+import type { ExportFormat } from '../snapshot/export.ts';
 import { type CallOptions, type ClientOptions, Http } from './http.ts';
 
 export { type CallOptions, type ClientOptions, ServiceError } from './http.ts';
@@ -93,9 +99,8 @@ export class OrgClient {
   }
 
   runs(filter: RunFilter & PageOptions = {}, options: ReadOptions = {}): Promise<RunsPage> {
-    const { table, status, ...rest } = filter;
-    const statuses = status === undefined ? undefined : [status].flat().join(',');
-    return this.#read('runs', { ...rest, ...table, status: statuses }, options);
+    const { table, ...rest } = filter;
+    return this.#read('runs', { ...rest, ...table, status: statusesOf(filter) }, options);
   }
 
   /** Page after page, until the caller stops. */
@@ -122,21 +127,61 @@ export class OrgClient {
     return this.#read('lineage', { ...table, direction, depth }, options);
   }
 
+  /** The run of the reference that changed last. Throws REFERENCE_NOT_FOUND where there is none (of that status). */
+  latestOf(
+    referenceId: string,
+    query: Pick<RunFilter, 'status'> = {},
+    options: ReadOptions = {},
+  ): Promise<RunSummary> {
+    const status = statusesOf(query);
+    return this.#read('references/latest', { reference_id: referenceId, status }, options);
+  }
+
+  /** How long its latest successful execution took, in all and by operator, and what was reported of it. */
+  statisticsOf(
+    referenceId: string,
+    query: Pick<RunFilter, 'status'> = {},
+    options: ReadOptions = {},
+  ): Promise<Execution> {
+    const status = statusesOf(query);
+    return this.#read('references/statistics', { reference_id: referenceId, status }, options);
+  }
+
+  /** Runs as one file; with `table` its history. It comes as fast as it is read, and errors where it breaks off. */
+  async export(
+    query: { format: ExportFormat } & RunFilter,
+    options: ReadOptions = {},
+  ): Promise<ReadableStream<Uint8Array>> {
+    const { table, ...rest } = query;
+    const path = this.#path('export', { ...rest, ...table, status: statusesOf(query) });
+    const { maxAgeS, ...call } = options;
+    const headers = { ...maxAgeOf(maxAgeS), accept: '*/*' };
+    return (await this.#http.send('GET', path, { headers, ...call })).body!;
+  }
+
   /** Without a cursor: the cursor of now. */
   changes(query: { cursor?: string; wait_ms?: number } = {}, options: CallOptions = {}): Promise<Changes> {
     return this.#read('changes', query, options);
   }
 
-  #read<T>(path: string, query: object, options: ReadOptions): Promise<T> {
-    const { maxAgeS, ...rest } = options;
-    const headers: Record<string, string> =
-      maxAgeS === undefined ? {} : { 'cache-control': `max-age=${maxAgeS}` };
+  #read<T>(path: string, query: object, { maxAgeS, ...options }: ReadOptions): Promise<T> {
+    return this.#http.json('GET', this.#path(path, query), { headers: maxAgeOf(maxAgeS), ...options });
+  }
+
+  #path(path: string, query: object): string {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) search.set(name, String(value));
-    const suffix = search.size === 0 ? '' : `?${search}`;
-    return this.#http.json('GET', `${this.#base}/${path}${suffix}`, { headers, ...rest });
+    return `${this.#base}/${path}${search.size === 0 ? '' : `?${search}`}`;
   }
+}
+
+function maxAgeOf(seconds: number | undefined): Record<string, string> {
+  return seconds === undefined ? {} : { 'cache-control': `max-age=${seconds}` };
+}
+
+function statusesOf({ status }: Pick<RunFilter, 'status'>): string | undefined {
+  return status === undefined ? undefined : [status].flat().join(',');
 }
 
 /** One run. The answers say whether a cancel is wanted. */
@@ -169,6 +214,17 @@ export class RunClient {
     return this.#http.json('DELETE', this.#path, options);
   }
 
+  /** What its operators left, as it is stored now: also what was acknowledged a moment ago. */
+  async artifacts(options: CallOptions = {}): Promise<ArtifactView[]> {
+    return (await this.#http.json<Artifacts>('GET', `${this.#path}/artifacts`, options)).artifacts;
+  }
+
+  /** Of one operator and port; `console` and `statistics` are ports of their own kind. */
+  artifact(operator: string, port: string): ArtifactClient {
+    const place = `${encodeURIComponent(operator)}/${encodeURIComponent(port)}`;
+    return new ArtifactClient(this.#http, `${this.#path}/artifacts/${place}`);
+  }
+
   task<N extends keyof typeof TASK_EVENTS>(
     key: string,
     event: N,
@@ -182,6 +238,31 @@ export class RunClient {
   #event<K extends RunEvent['type']>(name: string) {
     return (body: EventBody<K>, options: CallOptions = {}): Promise<Acknowledgement> =>
       this.#http.json('POST', `${this.#path}/${name}`, { body, ...options });
+  }
+}
+
+/** What one operator left at one port. */
+export class ArtifactClient {
+  readonly #http: Http;
+  readonly #path: string;
+
+  constructor(http: Http, path: string) {
+    this.#http = http;
+    this.#path = path;
+  }
+
+  /** As it is stored now. Throws ARTIFACT_NOT_FOUND. */
+  get(options: CallOptions = {}): Promise<ArtifactView> {
+    return this.#http.json('GET', this.#path, options);
+  }
+
+  put(body: ArtifactBody, options: CallOptions = {}): Promise<ArtifactAcknowledgement> {
+    return this.#http.json('PUT', this.#path, { body, ...options });
+  }
+
+  /** Nobody needs it any more: the clean-up removes it once the run has ended. */
+  drop({ attempt }: { attempt: number }, options: CallOptions = {}): Promise<ArtifactAcknowledgement> {
+    return this.#http.json('DELETE', `${this.#path}?attempt=${attempt}`, options);
   }
 }
 

@@ -64,6 +64,7 @@ interface Places {
 export class Admission {
   readonly #limits: ServiceLimits;
   readonly #orgs = new Map<string, Places>();
+  readonly #exports = new Map<string, number>();
   #inFlight = 0;
 
   constructor(limits: ServiceLimits) {
@@ -105,6 +106,39 @@ export class Admission {
       if (next !== undefined) next();
       else if (--places.inFlight === 0) this.#orgs.delete(org);
     });
+  }
+
+  /**
+   * For an export, which takes as long as its reader does. Throws RATE_LIMITED when the org has too many under way,
+   * OVERLOADED when the process has. The function must be called when it ends; a drain waits for that.
+   */
+  enterExport(org: string): () => void {
+    const { orgExportsMax, exportsMax } = this.#limits;
+    const own = this.#exports.get(org) ?? 0;
+    if (own >= orgExportsMax) {
+      throw new Problem('RATE_LIMITED', `The org has ${orgExportsMax} exports under way.`, {
+        hint: 'Wait until one of them has ended.',
+      });
+    }
+    if (this.exports >= exportsMax) {
+      throw new Problem('OVERLOADED', 'The service has too many exports under way.', {
+        hint: 'Repeat the request later.',
+      });
+    }
+    const leave = this.enter();
+    this.#exports.set(org, own + 1);
+    return once(() => {
+      leave();
+      const left = this.#exports.get(org)! - 1;
+      if (left === 0) this.#exports.delete(org);
+      else this.#exports.set(org, left);
+    });
+  }
+
+  get exports(): number {
+    let exports = 0;
+    for (const own of this.#exports.values()) exports += own;
+    return exports;
   }
 
   #wait(places: Places, signal: AbortSignal): Promise<void> {

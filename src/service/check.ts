@@ -27,7 +27,7 @@ export function checkHeaders(request: Request, { limits }: Service): void {
 
 /** The org was held against the token already; the other ids become parts of keys. */
 export function checkPath(params: Params): Call['path'] {
-  for (const name of ['run', 'task'] as const) {
+  for (const name of ['run', 'task', 'operator', 'port'] as const) {
     if (params[name] === undefined) continue;
     const parsed = idParam.safeParse(params[name]);
     if (parsed.success) continue;

@@ -1,5 +1,6 @@
+import { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
-import { constants, gzip, zstdCompress } from 'node:zlib';
+import { constants, createGzip, createZstdCompress, gzip, zstdCompress } from 'node:zlib';
 
 const encoders = {
   zstd: (body: Uint8Array) =>
@@ -24,4 +25,13 @@ export function encodingOf(acceptEncoding: string | null): Encoding | null {
 
 export function compress(body: Uint8Array, encoding: Encoding): Promise<Uint8Array> {
   return encoders[encoding](body);
+}
+
+/** The same as it flows; whoever reads slowly slows the source. */
+export function compressStream(
+  body: ReadableStream<Uint8Array>,
+  encoding: Encoding,
+): ReadableStream<Uint8Array> {
+  const stream = encoding === 'gzip' ? createGzip({ level: 4 }) : createZstdCompress();
+  return body.pipeThrough(Duplex.toWeb(stream) as ReadableWritablePair<Uint8Array, Uint8Array>);
 }

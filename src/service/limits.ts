@@ -57,6 +57,12 @@ export const serviceLimits = {
   /** A feed that nobody asked for this long is forgotten. */
   watchIdleMs: 120_000,
 
+  /** Exports: at a time per org and in the whole process, how long one may take, rows that count as one request. */
+  orgExportsMax: 2,
+  exportsMax: 16,
+  exportMs: 600_000,
+  exportRowsPerRequest: 10_000,
+
   /** Answers from this size on are compressed. */
   compressBytesMin: 1_024,
   /** Readiness: how long the store may take to answer. */

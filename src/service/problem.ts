@@ -15,6 +15,7 @@ export type ServiceErrorCode =
   | 'ORG_NOT_FOUND'
   | 'OVERLOADED'
   | 'RATE_LIMITED'
+  | 'REFERENCE_NOT_FOUND'
   | 'REQUEST_TIMEOUT'
   | 'TABLE_NOT_FOUND'
   | 'UNAUTHENTICATED'
@@ -47,6 +48,7 @@ export const MEANINGS: { readonly [C in ServiceErrorCode]: Meaning } = {
   OUTCOME_UNKNOWN: { status: 503, title: 'It may or may not have happened: repeat the same request' },
   OVERLOADED: { status: 503, title: 'The service has too much to do' },
   RATE_LIMITED: { status: 429, title: 'The org sends too many requests' },
+  REFERENCE_NOT_FOUND: { status: 404, title: 'There is no such execution of the reference' },
   REQUEST_TIMEOUT: { status: 408, title: 'The body did not come in time' },
   REVISION_CONFLICT: { status: 409, title: 'The run changes too often' },
   RUN_ALREADY_EXISTS: { status: 409, title: 'The run id was used for another request' },

@@ -1,4 +1,4 @@
-import { compress, encodingOf } from './compress.ts';
+import { compress, compressStream, encodingOf } from './compress.ts';
 import type { Answer } from './route.ts';
 
 export function toResponse(answer: Answer): Response {
@@ -8,6 +8,19 @@ export function toResponse(answer: Answer): Response {
     status,
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
   });
+}
+
+const streams = new WeakMap<Response, { packed: boolean }>();
+
+/** An answer that is sent as it is made, never held. `packed`: compressing it would gain nothing. */
+export function streamed(
+  body: ReadableStream<Uint8Array>,
+  headers: Record<string, string>,
+  { packed = false }: { packed?: boolean } = {},
+): Response {
+  const response = new Response(body, { headers });
+  streams.set(response, { packed });
+  return response;
 }
 
 /** A caller's own id where it is harmless in a log, else a new one. */
@@ -33,6 +46,13 @@ export async function finish(
   headers.append('vary', 'Accept, Accept-Encoding');
   if (response.body === null || request.method === 'HEAD') return new Response(null, { status, headers });
   if (type.startsWith('text/event-stream')) return new Response(response.body, { status, headers });
+  const stream = streams.get(response);
+  if (stream !== undefined) {
+    const encoding = stream.packed ? null : encodingOf(request.headers.get('accept-encoding'));
+    if (encoding === null) return new Response(response.body, { status, headers });
+    headers.set('content-encoding', encoding);
+    return new Response(compressStream(response.body, encoding), { status, headers });
+  }
   const body = new Uint8Array(await response.arrayBuffer());
   const encoding = body.length < bytesMin ? null : encodingOf(request.headers.get('accept-encoding'));
   if (encoding === null) {

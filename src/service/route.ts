@@ -3,7 +3,7 @@ import type { Principal, Rule } from './access.ts';
 import type { ServiceErrorCode } from './problem.ts';
 import type { Service } from './service.ts';
 
-export const METHODS = ['GET', 'POST', 'DELETE'] as const;
+export const METHODS = ['GET', 'POST', 'PUT', 'DELETE'] as const;
 export type Method = (typeof METHODS)[number];
 
 /** What a handler gets: everything in it was checked. */
@@ -11,7 +11,7 @@ export interface Call<Q = unknown, B = unknown> {
   readonly service: Service;
   readonly request: Request;
   readonly requestId: string;
-  readonly path: { readonly org?: string; readonly run?: string; readonly task?: string };
+  readonly path: { readonly [name in 'org' | 'run' | 'task' | 'operator' | 'port']?: string };
   readonly query: Q;
   readonly body: B;
   /** The org that the token was checked for; empty where the rule asks for no token. */
@@ -34,7 +34,7 @@ export interface MediaType {
 
 export interface RouteDefinition<Q extends z.ZodType, B extends z.ZodType> {
   readonly method: Method;
-  /** With `{org}`, `{run}` and `{task}`. */
+  /** With `{org}`, `{run}`, `{task}`, `{operator}` and `{port}`. */
   readonly path: string;
   /** Required: a route without a rule does not compile, and test/service/rules.test.ts walks the table. */
   readonly rule: Rule;

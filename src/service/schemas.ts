@@ -2,15 +2,15 @@ import { z } from 'zod';
 import { isId } from '../core/ids.ts';
 import { defaultLimits } from '../core/limits.ts';
 import { EVENT_TYPES } from '../openlineage/event.ts';
-import type { NewRun, RunEvent, TaskEvent } from '../runs/events.ts';
-import { datasetInput, newRunInput, runEventInput } from '../runs/input.ts';
+import { ARTIFACT_KINDS } from '../runs/artifacts.ts';
+import type { NewArtifact, NewRun, RunEvent, TaskEvent } from '../runs/events.ts';
+import { datasetInput, newArtifactInput, newRunInput, runEventInput } from '../runs/input.ts';
 import { projectionSchema } from '../runs/projection.ts';
 import {
+  artifactSchema,
   datasetSchema,
-  payloadSchema,
   RUN_STATUSES,
-  resultSchema,
-  runErrorSchema,
+  runSchema,
   TASK_STATUSES,
   taskSchema,
 } from '../runs/run.ts';
@@ -58,34 +58,40 @@ named('DatasetInput', datasetInput);
 export const projectionView = named('RunSummary', projectionSchema);
 export type RunSummary = z.infer<typeof projectionView>;
 
+/** What callers see of an artifact. */
+export const artifactView = named(
+  'Artifact',
+  z.object({
+    ...artifactSchema.shape,
+    kind: z
+      .enum(ARTIFACT_KINDS)
+      .meta({ description: 'by its port: `console` and `statistics`, else `result`' }),
+    replaced: z
+      .boolean()
+      .meta({ description: 'true: another one is at this port now; this one is still to be removed' }),
+  }),
+);
+export type ArtifactView = z.infer<typeof artifactView>;
+
+/** Fields of the canonical run that are nobody's business but the recorder's, or have a shape of their own here. */
+export const INTERNAL = {
+  format: true,
+  fingerprint: true,
+  indexed_revision: true,
+  indexed_at: true,
+  observed: true,
+  deleted_at: true,
+  first_created_at: true,
+} as const;
+
 /** A run as it is stored, with all its tasks and its whole payload. */
 export const runView = named(
   'Run',
   z.object({
-    run_id: z.string(),
-    org_id: z.string(),
-    kind: z.string(),
-    reference_id: z.string().nullable(),
-    queue: z.string().nullable(),
+    ...runSchema.omit(INTERNAL).shape,
     run_key: z.string().nullable(),
-    status: z.enum(RUN_STATUSES),
-    attempt: z.number().int().positive(),
-    revision: z.number().int().positive(),
-    created_at: time,
-    updated_at: time,
-    started_at: time.nullable(),
-    finished_at: time.nullable(),
-    heartbeat_at: time.nullable(),
-    cancel_requested_at: time.nullable(),
-    heartbeat_timeout_ms: z.number().int().positive().nullable(),
-    run_timeout_ms: z.number().int().positive().nullable(),
-    payload: payloadSchema,
-    inputs: z.array(datasetSchema),
-    outputs: z.array(datasetSchema),
     tasks: z.array(taskSchema),
-    result: resultSchema.nullable(),
-    error: runErrorSchema.nullable(),
-    code_version: z.string().nullable(),
+    artifacts: z.array(artifactView),
   }),
 );
 export type RunView = z.infer<typeof runView>;
@@ -108,6 +114,39 @@ export const acknowledgement = named(
   }),
 );
 export type Acknowledgement = z.infer<typeof acknowledgement>;
+
+export const artifactAcknowledgement = named(
+  'ArtifactAcknowledgement',
+  z.object({ ...acknowledgement.shape, artifact: artifactView }),
+);
+export type ArtifactAcknowledgement = z.infer<typeof artifactAcknowledgement>;
+
+export const artifactsView = named('Artifacts', z.object({ artifacts: z.array(artifactView) }));
+export type Artifacts = z.infer<typeof artifactsView>;
+
+/** What one operator (one task) of an execution did, and what it left. */
+const operatorView = z.object({
+  operator: z.string(),
+  status: z.enum(TASK_STATUSES).nullable().meta({ description: 'null: the run has no task of this name' }),
+  attempt: z.number().int().positive().nullable(),
+  started_at: time.nullable(),
+  finished_at: time.nullable(),
+  duration_ms: count.nullable(),
+  rows: count.nullable().meta({ description: 'sum over its results, where told' }),
+  bytes: count.nullable(),
+  statistics: z.record(z.string(), z.number()).nullable().meta({ description: 'figures it reported' }),
+  artifacts: z.array(artifactView),
+});
+
+export const executionView = named(
+  'Execution',
+  z.object({
+    run: projectionView,
+    duration_ms: count.nullable().meta({ description: 'from the start of its last attempt to its end' }),
+    operators: z.array(operatorView),
+  }),
+);
+export type Execution = z.infer<typeof executionView>;
 
 const runBrief = z.object({ run_id: z.string(), status: z.enum(RUN_STATUSES), updated_at: time });
 export const tableView = named(
@@ -154,6 +193,12 @@ export type Changes = z.infer<typeof changesView>;
 /** A run id may be left out where an `Idempotency-Key` stands in for it. */
 export const newRunBody = named('NewRun', newRunInput.partial({ run_id: true }));
 export type NewRunBody = Omit<NewRun, 'run_id'> & { run_id?: string };
+
+export const artifactBody = named(
+  'NewArtifact',
+  newArtifactInput.extend({ attempt: z.number().int().positive().meta({ description: 'of the run' }) }),
+);
+export type ArtifactBody = Omit<NewArtifact, 'operator' | 'port'> & { attempt: number };
 
 type Body<E, K extends string> = E extends { type: K } ? Omit<E, 'type' | 'key' | 'indexIntervalMs'> : never;
 

@@ -29,8 +29,9 @@ import { DictionaryVector, type NumberVector, TextVector } from './vectors.ts';
  * Columns that were not read are left out. The only module that loads apache-arrow: import it lazily.
  */
 export function toArrow(rows: Rows): Table {
+  const ids = new Ids();
   const columns = COLUMNS.filter(({ name }) => rows.has(name)).map((definition: ColumnDefinition) => {
-    const data = columnData(definition, rows);
+    const data = columnData(definition, rows, ids);
     const about = new Map([['about', definition.about]]);
     return { data, field: new Field(definition.name, data.type, isOptional(definition), about) };
   });
@@ -46,14 +47,23 @@ export function toArrow(rows: Rows): Table {
   );
 }
 
-function columnData(definition: ColumnDefinition, rows: Rows): Data<DataType> {
+/** Ids of dictionaries within one schema: the same for all tables of the same columns, so that they can be joined. */
+class Ids {
+  #next = 0;
+
+  type(): Dictionary<Utf8, Int32> {
+    return new Dictionary(new Utf8(), new Int32(), this.#next++);
+  }
+}
+
+function columnData(definition: ColumnDefinition, rows: Rows, ids: Ids): Data<DataType> {
   if (definition.kind === 'constant') {
-    return dictionaryData(new Int32Array(rows.length), utf8Dictionary([rows.orgId]), NO_NULLS);
+    return dictionaryData(ids.type(), new Int32Array(rows.length), utf8Dictionary([rows.orgId]), NO_NULLS);
   }
   const vector = rows.vector(definition.name as StoredColumn);
   if (vector instanceof TextVector) return textData(vector);
   if (vector instanceof DictionaryVector) {
-    return definition.kind === 'datasets' ? datasetsData(vector) : codesData(vector);
+    return definition.kind === 'datasets' ? datasetsData(vector, ids) : codesData(vector, ids);
   }
   if (definition.kind === 'flag') return flagData(vector);
   const data = { length: vector.length, ...nullsOf(vector), data: int64s(vector) };
@@ -62,16 +72,16 @@ function columnData(definition: ColumnDefinition, rows: Rows): Data<DataType> {
     : makeData({ type: new Int64(), ...data });
 }
 
-function codesData(vector: DictionaryVector): Data<DataType> {
+function codesData(vector: DictionaryVector, ids: Ids): Data<DataType> {
   // A loop, as everywhere here: `from` with a function takes ten times as long.
   const indexes = new Int32Array(vector.length);
   for (let i = 0; i < indexes.length; i++) indexes[i] = Math.max(0, vector.codes[i]! - 1);
   const entries = vector.dictionary.slice(1) as string[];
-  return dictionaryData(indexes, utf8Dictionary(entries), nullsOf(vector));
+  return dictionaryData(ids.type(), indexes, utf8Dictionary(entries), nullsOf(vector));
 }
 
 /** Namespaces and names are dictionaries too: a table that many runs write is one text. */
-function datasetsData(vector: DictionaryVector): Data<DataType> {
+function datasetsData(vector: DictionaryVector, ids: Ids): Data<DataType> {
   const valueOffsets = new Int32Array(vector.length + 1);
   for (let i = 0; i < vector.length; i++) {
     valueOffsets[i + 1] = valueOffsets[i]! + vector.datasets(vector.codes[i]!).length;
@@ -94,8 +104,8 @@ function datasetsData(vector: DictionaryVector): Data<DataType> {
     }
   }
   const children = [
-    dictionaryData(namespaceCodes, utf8Dictionary(namespaces.texts), NO_NULLS),
-    dictionaryData(nameCodes, utf8Dictionary(names.texts), NO_NULLS),
+    dictionaryData(ids.type(), namespaceCodes, utf8Dictionary(namespaces.texts), NO_NULLS),
+    dictionaryData(ids.type(), nameCodes, utf8Dictionary(names.texts), NO_NULLS),
   ];
   const struct = new Struct([
     new Field('namespace', children[0]!.type, false),
@@ -118,8 +128,12 @@ class Interner {
   }
 }
 
-function dictionaryData(indexes: Int32Array, dictionary: ArrowVector<Utf8>, nulls: Nulls): Data<DataType> {
-  const type = new Dictionary(new Utf8(), new Int32());
+function dictionaryData(
+  type: Dictionary<Utf8, Int32>,
+  indexes: Int32Array,
+  dictionary: ArrowVector<Utf8>,
+  nulls: Nulls,
+): Data<DataType> {
   return makeData({ type, length: indexes.length, ...nulls, data: indexes, dictionary });
 }
 
@@ -183,4 +197,29 @@ function nullsOf(vector: { length: number; isNull(i: number): boolean }): Nulls 
 /** The rows as an Arrow IPC stream: `application/vnd.apache.arrow.stream`. */
 export function toArrowStream(rows: Rows): Uint8Array {
   return tableToIPC(toArrow(rows), 'stream');
+}
+
+const END_OF_STREAM_BYTES = 8;
+
+/**
+ * One stream of many tables of the same columns, one record batch each; a later batch replaces the dictionaries of the one
+ * before, as the format allows. Memory holds one table. Nothing pushed gives a stream of no rows.
+ */
+export class ArrowStream {
+  #schemaBytes = 0;
+  #end: Uint8Array = new Uint8Array(0);
+
+  push(rows: Rows): Uint8Array {
+    const bytes = toArrowStream(rows);
+    // A message is a marker, the length of its metadata, and that; the schema is the first, and has no body.
+    const schemaBytes = 8 + new DataView(bytes.buffer, bytes.byteOffset).getInt32(4, true);
+    const first = this.#schemaBytes === 0;
+    this.#schemaBytes = schemaBytes;
+    this.#end = bytes.subarray(bytes.length - END_OF_STREAM_BYTES);
+    return bytes.subarray(first ? 0 : schemaBytes, bytes.length - END_OF_STREAM_BYTES);
+  }
+
+  finish(): Uint8Array {
+    return this.#end;
+  }
 }

@@ -2,7 +2,7 @@ import type { KeyValue, SchemaElement } from 'hyparquet';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import { defaultLimits } from '../core/limits.ts';
-import { BOUND_BYTES_MAX, schemaElement, writeChunk } from './chunks-write.ts';
+import { BOUND_BYTES_MAX, type ChunkRange, schemaElement, writeChunk } from './chunks-write.ts';
 import type { EncodeOptions, PartCodec } from './codec.ts';
 import { COLUMNS, type ColumnDefinition, type StoredColumn } from './columns.ts';
 import { partMetadata } from './part-format.ts';
@@ -21,38 +21,75 @@ export const hyparquetCodec: PartCodec = {
 };
 
 function encode(rows: Rows, options: EncodeOptions): Uint8Array {
-  const out = new ByteWriter(64 * 1024 + rows.length * 24);
-  const kvMetadata: KeyValue[] = partMetadata(rows.orgId).map(([key, value]) => ({ key, value }));
-  const file = new ParquetWriter({
-    writer: out,
-    schema: SCHEMA,
-    codec: 'ZSTD',
-    statisticsTruncateLength: BOUND_BYTES_MAX,
-    kvMetadata,
-    createdBy: 'runfold',
-  });
-  const groupRows = Math.max(1, options.rowGroupRows ?? defaultLimits.rowGroupRows);
-  const pageRows = options.pageIndex === true ? INDEXED_PAGE_ROWS : defaultLimits.rowGroupRows;
-  for (let start = 0; start < rows.length; start += groupRows) {
-    const end = Math.min(start + groupRows, rows.length);
+  const file = new ParquetFile(rows.orgId, { ...options, sizeHintBytes: 64 * 1024 + rows.length * 24 });
+  file.push(rows);
+  return file.finish();
+}
+
+/**
+ * A file that is made row group by row group. Whoever sends it on takes what there is after each `push`; memory then
+ * holds one group, and some hundred bytes of footer per column and group.
+ */
+export class ParquetFile {
+  readonly #out: ByteWriter;
+  readonly #file: ParquetWriter;
+  readonly #options: EncodeOptions;
+
+  constructor(orgId: string, options: EncodeOptions & { sizeHintBytes?: number } = {}) {
+    this.#options = options;
+    this.#out = new ByteWriter(options.sizeHintBytes ?? 64 * 1024);
+    this.#file = new ParquetWriter({
+      writer: this.#out,
+      schema: SCHEMA,
+      codec: 'ZSTD',
+      statisticsTruncateLength: BOUND_BYTES_MAX,
+      kvMetadata: partMetadata(orgId).map(([key, value]): KeyValue => ({ key, value })),
+      createdBy: 'runfold',
+    });
+  }
+
+  /** All columns must have been read. */
+  push(rows: Rows): void {
+    const { rowGroupRows, pageIndex = false } = this.#options;
+    const groupRows = Math.max(1, rowGroupRows ?? defaultLimits.rowGroupRows);
+    const pageRows = pageIndex ? INDEXED_PAGE_ROWS : defaultLimits.rowGroupRows;
+    for (let start = 0; start < rows.length; start += groupRows) {
+      const end = Math.min(start + groupRows, rows.length);
+      this.#pushGroup(rows, { start, end, pageRows, index: pageIndex });
+    }
+  }
+
+  #pushGroup(rows: Rows, range: ChunkRange): void {
+    const [out, file] = [this.#out, this.#file];
     const groupStart = out.offset;
-    const range = { start, end, pageRows, index: options.pageIndex === true };
     const chunks = COLUMNS.map((definition: ColumnDefinition) => {
       const { kind, name } = definition;
       const column = kind === 'constant' ? rows.orgId : rows.vector(name as StoredColumn);
       return writeChunk(out, definition, column, range);
     });
+    const count = BigInt(range.end - range.start);
     file.pendingIndexes.push(...chunks);
-    file.num_rows += BigInt(end - start);
+    file.num_rows += count;
     file.row_groups.push({
       columns: chunks.map(({ chunk }) => chunk),
       total_byte_size: chunks.reduce((sum, { chunk }) => sum + chunk.meta_data!.total_uncompressed_size, 0n),
-      num_rows: BigInt(end - start),
+      num_rows: count,
       total_compressed_size: BigInt(out.offset - groupStart),
     });
   }
-  file.finish();
-  return out.getBytes().slice();
+
+  /** The bytes since the last call. */
+  take(): Uint8Array {
+    const bytes = this.#out.getBytes().slice();
+    this.#out.index = 0;
+    return bytes;
+  }
+
+  /** The rest, with the footer. */
+  finish(): Uint8Array {
+    this.#file.finish();
+    return this.take();
+  }
 }
 
 const SCHEMA: SchemaElement[] = [

@@ -164,6 +164,11 @@ describe('ids, bodies and headers that mean harm are refused with 4xx, and nothi
     init: { body: body as string, headers: { 'content-type': 'application/json', ...headers } },
   });
   const get = (path: string) => ({ method: 'GET', path, init: {} });
+  const artifact = (place: string, changes: object = {}) => ({
+    ...post(JSON.stringify({ attempt: 1, uri: 'gs://results/x', ...changes })),
+    method: 'PUT',
+    path: `${RUNS}/r/artifacts/${place}`,
+  });
   const event = (path: string) => ({ ...post('{"attempt":1}'), path });
 
   const rows: [
@@ -182,6 +187,53 @@ describe('ids, bodies and headers that mean harm are refused with 4xx, and nothi
     [
       'a task key that climbs',
       { ...post('{"attempt":1,"run_attempt":1}'), path: `${RUNS}/r/tasks/..%2f/started` },
+      400,
+      'INVALID_INPUT',
+    ],
+    ['an operator that climbs', artifact('..%2f..%2fother/out'), 400, 'INVALID_INPUT'],
+    ['a port with a slash', artifact('scan/a%2Fb'), 400, 'INVALID_INPUT'],
+    ['an operator of another entry', artifact('scan%232/out'), 400, 'INVALID_INPUT'],
+    [
+      'an artifact that is a script',
+      artifact('scan/out', { uri: 'javascript:alert(1)' }),
+      400,
+      'INVALID_INPUT',
+    ],
+    [
+      'an artifact in a file of this host',
+      artifact('scan/out', { uri: '/etc/passwd' }),
+      400,
+      'INVALID_INPUT',
+    ],
+    ['an artifact of nothing', artifact('scan/out', { uri: undefined }), 400, 'INVALID_INPUT'],
+    ['an artifact that expired before it was', artifact('scan/out', { ttl_ms: -1 }), 400, 'INVALID_INPUT'],
+    [
+      'an artifact of the clean-up',
+      artifact('scan/out', { type: 'settle', removed: [] }),
+      400,
+      'INVALID_INPUT',
+    ],
+    ['an artifact at a place of its own', artifact('scan/out', { operator: 'x' }), 400, 'INVALID_INPUT'],
+    [
+      'more figures than allowed',
+      artifact('scan/out', {
+        statistics: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`f${i}`, i])),
+      }),
+      400,
+      'INVALID_INPUT',
+    ],
+    [
+      'a drop without an attempt',
+      { ...get(`${RUNS}/r/artifacts/scan/out`), method: 'DELETE' },
+      400,
+      'INVALID_INPUT',
+    ],
+    ['an export of no format', get(`/v1/orgs/${ORG}/export`), 400, 'INVALID_INPUT'],
+    ['an export of an unknown format', get(`/v1/orgs/${ORG}/export?format=xlsx`), 400, 'INVALID_INPUT'],
+    ['a reference of none', get(`/v1/orgs/${ORG}/references/latest`), 400, 'INVALID_INPUT'],
+    [
+      'a reference that is too long',
+      get(`/v1/orgs/${ORG}/references/statistics?reference_id=${'x'.repeat(3_000)}`),
       400,
       'INVALID_INPUT',
     ],

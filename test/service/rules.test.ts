@@ -5,8 +5,14 @@ import { ORG } from '../support/runs.ts';
 import { serve, tokenFor } from './support.ts';
 
 const filled = (path: string, org = ORG, run = 'run-1') =>
-  path.replace('{org}', org).replace('{run}', run).replace('{task}', 'extract');
+  path
+    .replace('{org}', org)
+    .replace('{run}', run)
+    .replace('{task}', 'extract')
+    .replace('{operator}', 'scan')
+    .replace('{port}', 'out');
 
+const hasBody = (method: string) => method === 'POST' || method === 'PUT';
 const guarded = ROUTES.filter(({ rule }) => rule.access === 'token');
 const inPath = guarded.filter(({ path }) => path.includes('{org}'));
 
@@ -60,7 +66,7 @@ describe('callers', () => {
         for (const org of ['other', 'nobody', '..', '%2e%2e', 'a%2Fb', '*', 'x'.repeat(500)]) {
           const { status, body } = await json(method, filled(path, org), {
             token,
-            ...(method === 'POST' ? { body: '{' } : {}),
+            ...(hasBody(method) ? { body: '{' } : {}),
           });
           expect(status, `${method} ${path} ${org}`).toBe(404);
           // A path with dots is another path, which nobody serves.
@@ -106,14 +112,14 @@ describe('callers', () => {
         if (rule.roles.includes(role)) continue;
         const { status, body } = await json(method, filled(path), {
           role,
-          ...(method === 'POST' ? { body: {} } : {}),
+          ...(hasBody(method) ? { body: {} } : {}),
         });
         expect([status, body.code], `${role} ${method} ${path}`).toEqual([403, 'FORBIDDEN']);
       }
       const token = await tokenFor({ role: 'worker', run: 'run-1', attempt: 1 });
       const { status, body } = await json(method, filled(path, ORG, 'run-2'), {
         token,
-        ...(method === 'POST' ? { body: {} } : {}),
+        ...(hasBody(method) ? { body: {} } : {}),
       });
       expect([status, body.code], `worker ${method} ${path}`).toEqual(
         rule.worker === true ? [404, 'RUN_NOT_FOUND'] : [403, 'FORBIDDEN'],
@@ -136,6 +142,20 @@ describe('callers', () => {
     expect(
       (await json('POST', `${run}/tasks/t/started`, { token, body: { ...task, run_attempt: 1 } })).status,
     ).toBe(200);
+    const artifact = `${run}/artifacts/t/out`;
+    const body = { attempt: 1, uri: 'gs://results/x' };
+    expect((await json('PUT', artifact, { token, body: { ...body, attempt: 2 } })).body.code).toBe(
+      'FORBIDDEN',
+    );
+    expect((await json('DELETE', `${artifact}?attempt=2`, { token })).body.code).toBe('FORBIDDEN');
+    expect((await json('PUT', artifact, { token, body })).status).toBe(200);
+    expect((await json('GET', `${run}/artifacts`, { token })).body.artifacts).toHaveLength(1);
+    expect((await json('PUT', artifact.replace('run-1', 'run-2'), { token, body })).body.code).toBe(
+      'RUN_NOT_FOUND',
+    );
+    expect((await json('GET', artifact.replace('run-1', 'run-2'), { token })).body.code).toBe(
+      'RUN_NOT_FOUND',
+    );
   });
 });
 

@@ -1,6 +1,9 @@
 import { tableToIPC } from 'apache-arrow';
+import { expect } from 'vitest';
 import type { Role } from '../../src/service/access.ts';
 import type { ServiceLimits } from '../../src/service/limits.ts';
+import type { Route } from '../../src/service/route.ts';
+import { methodsFor, ROUTES } from '../../src/service/routes/table.ts';
 import { createService, type Logger, type Service, type ServiceOptions } from '../../src/service/service.ts';
 import { mintToken, secretVerifier } from '../../src/service/tokens.ts';
 import { toArrow } from '../../src/snapshot/arrow.ts';
@@ -133,3 +136,43 @@ export async function serve(
 
 export const RUNS = `/v1/orgs/${ORG}/runs`;
 export const NOW = { headers: { 'cache-control': 'max-age=0' } };
+
+export const REGISTRY_TAGS = ['Artifacts', 'References'];
+
+/** Calls that must answer as their routes say they do: the status is declared, and the body fits its schema. */
+export function checkedCalls() {
+  const names = new Set<string>();
+  const touched = {
+    add: (name: string) => void names.add(name),
+    /** Routes of which no call succeeded. */
+    untouched: (which: (route: Route) => boolean) =>
+      ROUTES.filter(which)
+        .map(({ method, path }) => `${method} ${path}`)
+        .filter((name) => !names.has(name)),
+  };
+  const checked = async (
+    served: Served,
+    method: string,
+    path: string,
+    options: CallOptions = {},
+  ): Promise<Answered> => {
+    const answer = await served.json(method, path, options);
+    const pathname = path.split('?')[0]!;
+    const route = ROUTES.find(
+      (one) =>
+        one.method === method &&
+        new RegExp(`^${one.path.replace(/\{\w+\}/g, '[^/]+')}$`).test(pathname) &&
+        methodsFor(pathname).includes(one.method),
+    );
+    if (route === undefined) throw new Error(`${method} ${path} is not in the table`);
+    if (answer.status < 400) {
+      touched.add(`${route.method} ${route.path}`);
+      const declared = route.answers[answer.status];
+      expect(declared, `${method} ${path} ${answer.status}`).toBeDefined();
+      const schema = declared!.content?.find(({ type }) => type === 'application/json')?.schema;
+      if (schema !== undefined) expect(schema.safeParse(answer.body).error, path).toBeUndefined();
+    }
+    return answer;
+  };
+  return { checked, touched };
+}

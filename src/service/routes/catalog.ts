@@ -2,9 +2,10 @@ import { z } from 'zod';
 import { lineageView as lineageOf } from '../../catalog/lineage.ts';
 import type { CatalogState } from '../../catalog/state.ts';
 import { type RunFilter, type TableView, tablesView } from '../../catalog/views.ts';
-import { isTerminal, RUN_STATUSES, type RunStatus } from '../../runs/run.ts';
+import { isTerminal, RUN_STATUSES } from '../../runs/run.ts';
 import { RowsBuilder } from '../../snapshot/rows.ts';
 import { RULES } from '../access.ts';
+import { filterOf, filters, name } from '../filters.ts';
 import type { OrgSnapshot } from '../org-cache.ts';
 import { pageOfRuns, pageOfTables } from '../pages.ts';
 import { Problem } from '../problem.ts';
@@ -14,12 +15,10 @@ import { snapshotFor, viewAnswer } from '../view.ts';
 
 const TAG = 'Catalog';
 export const ARROW = 'application/vnd.apache.arrow.stream';
-const FRESHNESS =
+export const FRESHNESS =
   'May be as old as docs/SERVICE.md says under "Freshness"; `Cache-Control: max-age=0` shows everything that was ' +
   'acknowledged before the request.';
 
-const name = z.string().max(2_048);
-const time = z.coerce.number().int().nonnegative();
 const cursor = z.string().max(4_096).optional().meta({ description: '`next` of the page before' });
 
 /** Arrow answers are no objects: they may hold many more rows than a page of JSON. */
@@ -31,26 +30,6 @@ const limit = z.coerce
   .max(ARROW_ROWS_MAX)
   .optional()
   .meta({ description: 'rows of a page; JSON pages hold at most 1000' });
-
-const filters = {
-  namespace: name.optional().meta({ description: 'runs that write a table of this namespace' }),
-  name: name.optional().meta({ description: 'runs that write a table of this name' }),
-  status: z
-    .string()
-    .transform((value, context) => {
-      const statuses = value.split(',');
-      const wrong = statuses.filter((one) => !(RUN_STATUSES as readonly string[]).includes(one));
-      if (wrong.length === 0) return statuses as RunStatus[];
-      context.issues.push({ code: 'custom', input: value, message: `knows ${RUN_STATUSES.join(', ')}` });
-      return z.NEVER;
-    })
-    .optional()
-    .meta({ description: 'one or more, with commas between' }),
-  kind: name.optional(),
-  queue: name.optional(),
-  since: time.optional().meta({ description: 'created then or later, ms since the epoch' }),
-  until: time.optional().meta({ description: 'created before then' }),
-};
 
 const runsAnswers = {
   200: { description: 'A page, newest first.', content: [json(runsPage), { type: ARROW }] },
@@ -108,11 +87,7 @@ export const catalogRoutes: readonly Route[] = [
     description: FRESHNESS,
     query: z.strictObject({ ...filters, limit, cursor }),
     answers: runsAnswers,
-    async handle(call) {
-      const { namespace, name, status, kind, queue, since, until } = call.query;
-      const table = namespace === undefined && name === undefined ? undefined : { namespace, name };
-      return runsAnswer(call, { table, status, kind, queue, since, until });
-    },
+    handle: (call) => runsAnswer(call, filterOf(call.query)),
   }),
   route({
     method: 'GET',

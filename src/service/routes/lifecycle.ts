@@ -5,12 +5,14 @@ import type { RunEvent } from '../../runs/events.ts';
 import type { Recorded } from '../../runs/recorder.ts';
 import type { Run } from '../../runs/run.ts';
 import { checkAttempt, RULES } from '../access.ts';
+import { artifactsOf } from '../artifact-view.ts';
 import { Problem, type ServiceErrorCode } from '../problem.ts';
 import { type Answer, type Call, json, type Route, route } from '../route.ts';
 import {
   type Acknowledgement,
   acknowledgement,
   eventBody,
+  INTERNAL,
   type NewRunBody,
   newRunBody,
   type RunView,
@@ -74,12 +76,7 @@ export const lifecycleRoutes: readonly Route[] = [
       304: { description: 'It is as the ETag that the caller sent says.' },
     },
     errors: ['RUN_NOT_FOUND'],
-    async handle({ service, request, org, path, signal }) {
-      const stored = await service.session.runs.read(org, path.run!, signal);
-      if (stored === null) throw new Problem('RUN_NOT_FOUND', 'There is no such run in this org.');
-      if (stored.run.deleted_at !== null) throw deletedRun(stored.run);
-      return answerOf(request, viewOf(runOf(stored.run)));
-    },
+    handle: async (call) => answerOf(call.request, viewOf(runOf(await readRun(call)))),
   }),
   event('started', 'started', 'A worker has begun', RULES.work, eventBody('started', 'Started'), [
     ...attemptRefusals,
@@ -198,7 +195,7 @@ export async function apply(
   return { json: acknowledge(recorded, taskKey) };
 }
 
-function acknowledge({ run, changed }: Recorded, taskKey?: string): Acknowledgement {
+export function acknowledge({ run, changed }: Recorded, taskKey?: string): Acknowledgement {
   const { run_id, status, attempt, revision, updated_at, tasks } = run;
   const task = taskKey !== undefined && Object.hasOwn(tasks, taskKey) ? tasks[taskKey]! : null;
   return {
@@ -214,18 +211,16 @@ function acknowledge({ run, changed }: Recorded, taskKey?: string): Acknowledgem
 }
 
 function runOf(run: Run): RunView {
-  const {
-    fingerprint: _,
-    format: __,
-    indexed_revision: ___,
-    indexed_at: ____,
-    observed: _____,
-    deleted_at: ______,
-    first_created_at: _______,
-    tasks,
-    ...shown
-  } = run;
-  return { ...shown, tasks: Object.values(tasks) };
+  const shown = Object.fromEntries(Object.entries(run).filter(([name]) => !Object.hasOwn(INTERNAL, name)));
+  return { ...shown, tasks: Object.values(run.tasks), artifacts: artifactsOf(run) } as RunView;
+}
+
+/** The run as it is stored; throws RUN_NOT_FOUND, also for what a delete left. */
+export async function readRun({ service, org, path, signal }: Call): Promise<Run> {
+  const stored = await service.session.runs.read(org, path.run!, signal);
+  if (stored === null) throw new Problem('RUN_NOT_FOUND', 'There is no such run in this org.');
+  if (stored.run.deleted_at !== null) throw deletedRun(stored.run);
+  return stored.run;
 }
 
 function deletedRun({ run_id, status }: Run): RunfoldError {

@@ -1,16 +1,22 @@
 import type { Route } from '../route.ts';
+import { artifactRoutes } from './artifacts.ts';
 import { catalogRoutes } from './catalog.ts';
 import { changesRoutes } from './changes.ts';
+import { exportRoutes } from './export.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
 import { openLineageRoutes } from './openlineage.ts';
 import { operationRoutes } from './operations.ts';
+import { referenceRoutes } from './references.ts';
 import { taskRoutes } from './tasks.ts';
 
 /** Every route there is: the app, the OpenAPI document and the tests are made from this table. */
 export const ROUTES: readonly Route[] = [
   ...lifecycleRoutes,
   ...taskRoutes,
+  ...artifactRoutes,
   ...catalogRoutes,
+  ...referenceRoutes,
+  ...exportRoutes,
   ...changesRoutes,
   ...openLineageRoutes,
   ...operationRoutes,
