@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { InputError } from '../core/errors.ts';
+import type { ExportFormat } from '../snapshot/export.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { type Column, renderTable } from './table.ts';
 import { isoTimes } from './times.ts';
@@ -29,6 +31,18 @@ export class Output {
       if (!flowing) await once(process.stdout, 'drain');
     }
     process.stdout.write(separator === '[' ? '[]\n' : ']\n');
+  }
+
+  /** A file on standard output, written as it is made. Throws InputError where a terminal would get what is no text. */
+  async bytes(pieces: AsyncIterable<Uint8Array>, format: ExportFormat): Promise<void> {
+    if (this.json)
+      throw new InputError(`--json and --format ${format} exclude each other.`, { hint: 'Leave one out.' });
+    if (process.stdout.isTTY && (format === 'parquet' || format === 'arrow')) {
+      throw new InputError(`A terminal cannot show ${format}.`, { hint: `Add: > runs.${format}` });
+    }
+    for await (const piece of pieces) {
+      if (!process.stdout.write(piece)) await once(process.stdout, 'drain');
+    }
   }
 
   /** A line for people: without `--json` only. */

@@ -106,6 +106,7 @@ describe('import, fold twice, ask', () => {
       ],
       [['--kind', 'model'], []],
       [['--queue', 'none'], []],
+      [['--reference', 'etl/report'], [4]],
       [
         ['--since', '2026-01-03'],
         [4, 3],
@@ -114,6 +115,22 @@ describe('import, fold twice, ask', () => {
     ];
     const answers = await Promise.all(filters.map(([args]) => ids(...args)));
     expect(answers).toEqual(filters.map(([, expected]) => expected));
+  });
+
+  it('runs --format: a file on standard output, the same runs', async () => {
+    const file = async (format: string, ...args: string[]) =>
+      runfold('runs', '--org', 'acme', '--format', format, ...args);
+    const [csv, ndjson, parquet] = await Promise.all([
+      file('csv', '--status', 'RUNNING'),
+      file('ndjson'),
+      file('parquet', '--limit', '1'),
+    ]);
+    expect(csv.stdout.split('\r\n')[1]).toMatch(`${runId(4)},acme,job,etl/report,,RUNNING,`);
+    expect(ndjson.stdout.trimEnd().split('\n')).toHaveLength(4);
+    expect(parquet.stdout).toMatch(/^PAR1.*PAR1$/s);
+    expect([csv, ndjson, parquet].map(({ code, stderr }) => [code, stderr])).toEqual(Array(3).fill([0, '']));
+    expect(await file('csv', '--json')).toMatchObject({ code: 2, stdout: '' });
+    expect(await file('xlsx')).toMatchObject({ code: 2, stdout: '' });
   });
 
   it('active: the runs that have not ended', async () => {

@@ -162,6 +162,26 @@ export const sweepSchema = z.array(
   }),
 );
 
+export const artifactsSweepSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    runs: count,
+    waiting: count,
+    artifacts: z.array(
+      z.strictObject({
+        run_id: z.string(),
+        operator: z.string(),
+        port: z.string(),
+        uri: z.string().nullable(),
+        expires_at: iso,
+        outcome: z.enum(['deleted', 'marked', 'kept']),
+        reason: z.string().optional(),
+      }),
+    ),
+  }),
+);
+
 export const repairSchema = z.strictObject({
   org_id: z.string(),
   dry_run: z.boolean(),

@@ -10,6 +10,7 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { intercept } from '../support/intercept.ts';
 import { type World, worldOn } from '../support/world.ts';
 import {
+  artifactsSweepSchema,
   collectSchema,
   compactedSchema,
   deleteSchema,
@@ -225,6 +226,55 @@ describe('what a dry run tells is what the real run does', () => {
     expect(told.stdout).toMatch(/^ORG +ACTIVE +LOOKED AT/);
   });
 
+  it('artifacts sweep', async () => {
+    const at = await past();
+    const dir = join(tempDir(), 'results');
+    const results = await openFileStore(dir, { clock: at.clock, fsync: false });
+    const { recorder } = at.world.session;
+    const leave = async (run_id: string, port: string, ttl_ms: number) => {
+      await results.put(`${ORG}/${run_id}/${port}`, new TextEncoder().encode('rows'));
+      const uri = `file:${dir}/${ORG}/${run_id}/${port}`;
+      const artifact = { type: 'put' as const, operator: 'scan', port, uri, ttl_ms };
+      await recorder.apply(ORG, run_id, { type: 'artifact', attempt: 1, artifact });
+    };
+    for (const run_id of ['done', 'live']) {
+      await recorder.create(ORG, { run_id });
+      await recorder.apply(ORG, run_id, { type: 'started', attempt: 1 });
+      await leave(run_id, 'out', DAY);
+    }
+    await leave('done', 'kept', 30 * DAY);
+    await recorder.apply(ORG, 'done', { type: 'succeeded', attempt: 1 });
+    const objects = () => readdirSync(join(dir, ORG, 'done')).sort();
+
+    const sweep = ['artifacts', 'sweep', '--org', ORG, '--results', `file:${dir}?fsync=off`];
+    const [dry] = artifactsSweepSchema.parse(await at.ask(...sweep, '--dry-run'));
+    expect(dry).toMatchObject({
+      runs: 1,
+      waiting: 0,
+      artifacts: [{ run_id: 'done', port: 'out', outcome: 'deleted' }],
+    });
+    expect(objects()).toEqual(['kept', 'out']);
+    const [real] = artifactsSweepSchema.parse(await at.ask(...sweep));
+    expect(real).toEqual({ ...dry, dry_run: false });
+    expect(objects()).toEqual(['kept']);
+    expect((await at.runfold(...sweep, '--history')).stdout).toBe('Nothing has expired.\n');
+    expect((await at.runfold('verify', '--org', ORG)).code).toBe(0);
+
+    const wrong = await Promise.all([
+      at.runfold('artifacts', 'sweep', '--org', ORG),
+      at.runfold('artifacts', 'sweep', '--results', 'none'),
+      at.runfold('artifacts', 'sweep', '--org', ORG, '--results', `file:${at.dir}`),
+      at.runfold('artifacts', 'sweep', '--org', ORG, '--results', `file:${dir}-mistyped`),
+    ]);
+    expect(wrong.map(({ code, stdout }) => [code, stdout])).toEqual(wrong.map(() => [2, '']));
+    expect(wrong.map(({ stderr }) => stderr.split('\n')[0])).toEqual([
+      'error: No result store was named.',
+      expect.stringContaining('No org was named'),
+      expect.stringContaining('overlap'),
+      expect.stringContaining('There is no store'),
+    ]);
+  });
+
   it('policy', async () => {
     const at = await past();
     for (const n of [1, 2, 3]) await ended(at.world, `old-${n}`, 't');
@@ -394,6 +444,11 @@ describe('runfold-compactor on a schedule', () => {
       const { recorder } = at.world.session;
       await recorder.create(ORG, { run_id: 'late', heartbeat_timeout_ms: 30_000 });
       await recorder.apply(ORG, 'late', { type: 'started', attempt: 1 });
+      await recorder.apply(ORG, 'late', {
+        type: 'artifact',
+        attempt: 1,
+        artifact: { type: 'put', operator: 'scan', port: 'out', uri: 'gs://elsewhere/x', ttl_ms: DAY },
+      });
       await at.world.session.close();
       const ran = await run(
         COMPACTOR,
@@ -407,15 +462,20 @@ describe('runfold-compactor on a schedule', () => {
             '--store',
             `file:${at.dir}?fsync=off`,
           ],
-          ...(leftOut ? ['--no-sweep', '--no-orphans'] : []),
+          ...(leftOut ? ['--no-sweep', '--no-orphans'] : ['--results', 'none']),
         ],
         { onOutput: (stdout, kill) => stdout.includes('\n') && kill('SIGTERM') },
       );
       expect(ran).toMatchObject({ code: 0, stderr: '' });
       const line = JSON.parse(ran.stdout.split('\n')[0]!);
       expect(line).toMatchObject({ org_id: ORG, outcome: 'committed', pass: 1 });
-      expect('swept' in line || 'orphans' in line).toBe(!leftOut);
-      if (!leftOut) expect(line).toMatchObject({ swept: { timed_out: ['late'] }, orphans: { orphans: [] } });
+      expect('swept' in line || 'orphans' in line || 'expired' in line).toBe(!leftOut);
+      if (!leftOut)
+        expect(line).toMatchObject({
+          swept: { timed_out: ['late'] },
+          expired: { artifacts: [{ run_id: 'late', outcome: 'marked' }] },
+          orphans: { orphans: [] },
+        });
       const active = runsSchema.parse(await at.ask('active', '--org', ORG));
       expect(active).toHaveLength(leftOut ? 1 : 0);
     }

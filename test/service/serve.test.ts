@@ -1,6 +1,10 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { openFileStore } from '../../src/store/file.ts';
 import { jsonOf, RUNFOLD, run, tempDir } from '../cli/support.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { worldOn } from '../support/world.ts';
 
 const SECRET = 'a secret of a test that is long enough';
 
@@ -62,6 +66,41 @@ describe.concurrent('runfold serve', () => {
       run_id: string;
     }[];
     expect(runs.map(({ run_id }) => run_id)).toEqual(['r1']);
+  });
+
+  it('--results: what expired while nobody looked is removed at the start', async () => {
+    const dir = tempDir();
+    const clock = new FakeClock(Date.now() - 86_400_000);
+    const at = { clock, fsync: false };
+    const { recorder } = (await worldOn(await openFileStore(join(dir, 's'), at), { clock })).session;
+    await recorder.create('acme', { run_id: 'r1' });
+    await recorder.apply('acme', 'r1', { type: 'started', attempt: 1 });
+    const uri = `file:${dir}/results/acme/r1/out`;
+    const artifact = { type: 'put' as const, operator: 'scan', port: 'out', uri, ttl_ms: 1 };
+    await recorder.apply('acme', 'r1', { type: 'artifact', attempt: 1, artifact });
+    await recorder.apply('acme', 'r1', { type: 'succeeded', attempt: 1 });
+    await (await openFileStore(join(dir, 'results'), at)).put(
+      'acme/r1/out',
+      new TextEncoder().encode('rows'),
+    );
+    const object = join(dir, 'results/acme/r1/out');
+    expect(existsSync(object)).toBe(true);
+    let watched: Promise<void> | null = null;
+    const ran = await run(
+      RUNFOLD,
+      ['serve', '--port', '0', '--store', `file:${dir}/s`, '--results', `file:${dir}/results`, '--json'],
+      {
+        env: { RUNFOLD_TOKEN_SECRET: SECRET },
+        onOutput(_, kill) {
+          watched ??= vi
+            .waitFor(() => expect(existsSync(object)).toBe(false), { timeout: 10_000 })
+            .finally(() => setTimeout(() => kill('SIGTERM'), 200));
+        },
+      },
+    );
+    await watched;
+    expect(ran.code).toBe(0);
+    expect(ran.stderr).toContain('"org":"acme","artifacts":1,"waiting":0,"msg":"expired artifacts"');
   });
 
   it('takes the tokens that `runfold token` makes with its secret, and no others', async () => {

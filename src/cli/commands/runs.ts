@@ -1,7 +1,8 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { RunFilter } from '../../catalog/views.ts';
 import { type Projection, tablesOf } from '../../runs/projection.ts';
 import type { RunStatus } from '../../runs/run.ts';
+import { EXPORT_FORMATS, type ExportFormat, exportRuns } from '../../snapshot/export.ts';
 import { withSession } from '../context.ts';
 import { count, counted, dim, plain, status } from '../format.ts';
 import { orgOption, positiveInteger, statuses, time } from '../options.ts';
@@ -18,6 +19,8 @@ interface RunsOptions extends TimeTravelOptions {
   status?: RunStatus[];
   kind?: string;
   queue?: string;
+  reference?: string;
+  format?: ExportFormat;
   since?: number;
   until?: number;
   limit?: number;
@@ -33,19 +36,23 @@ export function runsCommand(program: Command, signal: AbortSignal): void {
       .option('--name <name>', 'runs that write a table of this name')
       .option('--status <status>', 'one or more, with commas between', statuses)
       .option('--kind <kind>', 'runs of this kind')
+      .option('--reference <id>', 'runs of this reference')
       .option('--queue <queue>', 'runs of this queue')
       .option('--since <time>', 'created then or later: ISO-8601, or an age such as 24h', time)
       .option('--until <time>', 'created before then', time)
-      .option(
-        '--limit <n>',
-        `at most so many (default: all with --json, else ${SHOWN_MAX})`,
-        positiveInteger,
+      .option('--limit <n>', `at most so many (default: all with --json, else ${SHOWN_MAX})`, positiveInteger)
+      .addOption(
+        new Option('--format <format>', 'write a file to standard output instead').choices(EXPORT_FORMATS),
       ),
   ).action(async (options: RunsOptions, command: Command) => {
     await withSession(command, signal, async (context) => {
       const { output } = context;
       const { org, label } = await openView(context, options);
       const filter = filterOf(options);
+      if (options.format !== undefined) {
+        const runs = org.runs(filter, { signal });
+        return output.bytes(exportRuns(options.format, org.orgId, runs), options.format);
+      }
       if (output.json) return output.values(org.runs(filter, { signal }));
       const limit = options.limit ?? SHOWN_MAX;
       const shown: Projection[] = [];
@@ -62,9 +69,10 @@ export function runsCommand(program: Command, signal: AbortSignal): void {
   });
 }
 
-function filterOf({ namespace, name, org: _, version: __, asOf: ___, ...rest }: RunsOptions): RunFilter {
+function filterOf(options: RunsOptions): RunFilter {
+  const { namespace, name, status, kind, reference: reference_id, queue, since, until, limit } = options;
   const table = namespace === undefined && name === undefined ? undefined : { namespace, name };
-  return { ...rest, table };
+  return { table, status, kind, reference_id, queue, since, until, limit };
 }
 
 export function showRuns(output: Output, runs: readonly Projection[]): void {

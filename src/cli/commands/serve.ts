@@ -1,11 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { type Command, InvalidArgumentError } from 'commander';
 import { systemClock } from '../../core/clock.ts';
-import { InputError } from '../../core/errors.ts';
+import { errorMessage, InputError } from '../../core/errors.ts';
+import type { ResultStore } from '../../runs/results.ts';
+import type { Logger } from '../../service/service.ts';
 import type { TokenVerifier } from '../../service/tokens.ts';
+import type { Session } from '../../session.ts';
 import { type CommandContext, withSession } from '../context.ts';
 import type { GlobalOptions } from '../options.ts';
 import { positiveInteger } from '../options.ts';
+import { resultsOption, withResults } from '../results.ts';
 import { audienceOption, issuerOption, secretFrom } from './token.ts';
 
 const DEV_STORE = 'file:./runfold-data';
@@ -51,6 +55,7 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
     .addOption(issuerOption())
     .addOption(audienceOption())
     .option('--open-metrics', 'let anybody read /metrics (default: operators)')
+    .addOption(resultsOption())
     .option('--rate <n>', 'requests per second and org', positiveInteger)
     .action(async (options: ServeOptions, command: Command) => {
       const auth = await authOf(options);
@@ -60,7 +65,10 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
       await withSession(
         command,
         signal,
-        (context) => serve(context, options, auth, command.parent?.version()),
+        (context) =>
+          withResults(command, context.session, (results) =>
+            serve(context, options, auth, results, command.parent?.version()),
+          ),
         { create: true },
       );
     });
@@ -70,6 +78,7 @@ async function serve(
   { session, output, signal }: CommandContext,
   options: ServeOptions,
   auth: Auth,
+  results: ResultStore | null | undefined,
   version = '0',
 ): Promise<void> {
   // The libraries of the service load with it alone: other commands start without them.
@@ -100,13 +109,40 @@ async function serve(
   output.line(`  ${url}/api/v1/lineage where OpenLineage clients post (their url: ${url})`);
   output.line(`  ${url}/readyz         whether it is ready`);
   if (auth.token !== null) tellDev(output, url, auth.token);
+  const sweep = results === undefined ? null : sweepAtStart(session, results, logger, signal);
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
   logger.info({}, 'draining');
   await listening.close();
+  await sweep;
   logger.flush();
+}
+
+/** What expired while nobody looked. Later on a compactor does it, on its schedule. Requests do not wait for it. */
+async function sweepAtStart(
+  session: Session,
+  results: ResultStore | null,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  const { expireOrg, listOrgs } = await import('../../../compactor/index.ts');
+  try {
+    for (const org of await listOrgs(session.store, signal)) {
+      const done = await expireOrg(session, org, session.recorder, { results, signal }).catch(
+        (error: unknown) => {
+          if (signal.aborted) throw error;
+          logger.error({ org, error: errorMessage(error) }, 'expired artifacts were not removed');
+        },
+      );
+      if (done && done.artifacts.length > 0)
+        logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
+    }
+  } catch (error) {
+    if (!signal.aborted)
+      logger.error({ error: errorMessage(error) }, 'expired artifacts were not looked for');
+  }
 }
 
 function tellDev(output: CommandContext['output'], url: string, token: string): void {
