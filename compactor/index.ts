@@ -1,5 +1,6 @@
 /** The compactor as a library: `runfold/compactor`. */
 
+export { type OpenResultsOptions, openResults, type ResultStore } from '../src/runs/results.ts';
 export { type Backfilled, type BackfillOptions, backfill } from './backfill.ts';
 export type { Collected } from './collect.ts';
 export { type Compacted, compactOrg } from './compact.ts';

@@ -20,11 +20,18 @@ export {
   StoreError,
 } from './core/errors.ts';
 export { defaultLimits, type Limits } from './core/limits.ts';
-export type { Ending, NewRun, RunEvent, TaskEvent } from './runs/events.ts';
+export type { ArtifactEvent, Ending, NewArtifact, NewRun, RunEvent, TaskEvent } from './runs/events.ts';
 export type { Observation } from './runs/observe.ts';
 export type { Projection } from './runs/projection.ts';
 export type { Recorded, Recorder } from './runs/recorder.ts';
-export { type Dataset, isTerminal, RUN_STATUSES, type Run, type RunStatus } from './runs/run.ts';
+export {
+  type Artifact,
+  type Dataset,
+  isTerminal,
+  RUN_STATUSES,
+  type Run,
+  type RunStatus,
+} from './runs/run.ts';
 export { openSession, type Session, type SessionOptions } from './session.ts';
 export type { ObjectStore } from './store/object-store.ts';
 export { type OpenStoreOptions, openStore } from './store/open.ts';

@@ -24,7 +24,7 @@ export interface ExportOptions {
  * something of every row group, all in memory until the end: those are larger.
  */
 const PIECE_ROWS: Readonly<Record<ExportFormat, number>> = {
-  parquet: 20_000,
+  parquet: 10_000,
   arrow: 4_000,
   ndjson: 4_000,
   csv: 4_000,
