@@ -32,9 +32,38 @@ export function orgOption(): Option {
 }
 
 export function orgsOption(description: string): Option {
-  return new Option('--org <org>', description).argParser((value: string, before: string[] | undefined) => [
-    ...new Set([...(before ?? []), orgId(value)]),
-  ]);
+  return repeatable(
+    new Option('--org <org>', description).argParser((value: string, before: string[] | undefined) => [
+      ...new Set([...(before ?? []), orgId(value)]),
+    ]),
+  );
+}
+
+export function statusOption(): Option {
+  return repeatable(new Option('--status <status>', 'one or more, with commas between').argParser(statuses));
+}
+
+const REPEATABLE = new WeakSet<Option>();
+
+function repeatable(option: Option): Option {
+  REPEATABLE.add(option);
+  return option;
+}
+
+/**
+ * Refuses an option with one value that was given twice, for the program and all its commands: which of the two was
+ * meant, nobody knows. Call it when all commands are there.
+ */
+export function refuseRepeats(command: Command): void {
+  for (const option of command.options) {
+    if (REPEATABLE.has(option) || (!option.required && !option.optional)) continue;
+    let given = 0;
+    command.on(`option:${option.name()}`, () => {
+      if (++given === 1) return;
+      throw new InputError(`${option.long} was given twice.`, { hint: 'It takes one value: leave one out.' });
+    });
+  }
+  for (const sub of command.commands) refuseRepeats(sub);
 }
 
 function orgId(value: string): string {
@@ -56,8 +85,8 @@ export function durationOrOff(value: string): number | 'off' {
   return value === 'off' ? 'off' : parseDuration(value);
 }
 
-/** One status or several with commas between, in any case; may be repeated. */
-export function statuses(value: string, before: readonly RunStatus[] = []): RunStatus[] {
+/** One status or several with commas between, in any case. */
+function statuses(value: string, before: readonly RunStatus[] = []): RunStatus[] {
   const named = value.split(',').map((name) => {
     const found = RUN_STATUSES.find((known) => known === name.trim().toUpperCase());
     if (found === undefined) {

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { type Command, CommanderError } from 'commander';
 import { errorMessage, InputError, isRunfoldError } from '../core/errors.ts';
+import { refuseRepeats } from './options.ts';
 
 /** 0 fine, 1 a problem found, 2 wrong use; 128 + n where signal n ended it. */
 export const EXIT = { fine: 0, problem: 1, wrongUse: 2 } as const;
@@ -36,7 +37,9 @@ export async function runProgram(
   };
   for (const name of Object.keys(SIGNALS)) process.on(name, onSignal);
   try {
-    await build(stop.signal).parseAsync(argv);
+    const program = build(stop.signal);
+    refuseRepeats(program);
+    await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = commanderCode(error);
     else if (error instanceof Exit) process.exitCode = error.code;

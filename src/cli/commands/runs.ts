@@ -5,7 +5,7 @@ import type { RunStatus } from '../../runs/run.ts';
 import { EXPORT_FORMATS, type ExportFormat, exportRuns } from '../../snapshot/export.ts';
 import { withSession } from '../context.ts';
 import { count, counted, dim, plain, status } from '../format.ts';
-import { orgOption, positiveInteger, statuses, time } from '../options.ts';
+import { orgOption, positiveInteger, statusOption, time } from '../options.ts';
 import type { Output } from '../output.ts';
 import { addTimeTravel, openView, type TimeTravelOptions } from '../time-travel.ts';
 import { iso } from '../times.ts';
@@ -34,7 +34,7 @@ export function runsCommand(program: Command, signal: AbortSignal): void {
       .addOption(orgOption())
       .option('--namespace <namespace>', 'runs that write a table of this namespace')
       .option('--name <name>', 'runs that write a table of this name')
-      .option('--status <status>', 'one or more, with commas between', statuses)
+      .addOption(statusOption())
       .option('--kind <kind>', 'runs of this kind')
       .option('--reference <id>', 'runs of this reference')
       .option('--queue <queue>', 'runs of this queue')
