@@ -17,6 +17,8 @@ export const defaultLimits = {
   artifactTtlMaxMs: 3_650 * 24 * 3_600_000,
   /** One clean-up of one org looks at this many runs, those that expired first first; the next goes on. */
   artifactSweepRunsMax: 10_000,
+  /** An outside event may be dated so far ahead of the server's clock: producers' clocks differ a little. */
+  eventAheadMaxMs: 300_000,
   /** One canonical run, one entry, one manifest. */
   runBytesMax: 4 * 1024 * 1024,
   entryBytesMax: 4 * 1024 * 1024,

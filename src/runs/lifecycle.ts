@@ -1,6 +1,7 @@
 import { LifecycleError } from '../core/errors.ts';
 import { artifactTransition } from './artifacts.ts';
 import type { Ending, NewRun, RunEvent } from './events.ts';
+import { adopted, isAdoptable } from './observe.ts';
 import { RUN_FORMAT, type Run, type RunResult, type RunStatus } from './run.ts';
 import { taskTransition } from './tasks.ts';
 import { beat, changed, refused, same, type Transition, unionDatasets } from './transition.ts';
@@ -225,8 +226,13 @@ function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): 
   };
 }
 
-function repeatedCreate(run: Run, event: EventOf<'create'>): Transition {
+function repeatedCreate(run: Run, event: EventOf<'create'>, now: number): Transition {
   if (run.fingerprint === event.fingerprint) return same(run);
+  if (isAdoptable(run)) {
+    const created = newRun(event, now);
+    const kind = event.input.kind ?? run.kind;
+    return changed(run, now, { ...adopted(run, created, now), kind });
+  }
   return refused(
     'RUN_ALREADY_EXISTS',
     'A run with this id exists and was created from another request.',

@@ -44,6 +44,51 @@ export function observe(
   return { run: next, changed: true };
 }
 
+/**
+ * Whether a `create` may still take the run over: events alone have made it, and nobody has created it, retried it or
+ * moved its status since.
+ */
+export function isAdoptable(run: Run): boolean {
+  return run.fingerprint === '' && ofEvents(run);
+}
+
+/**
+ * What changes when a `create` (`created`) takes over a run of which only events were known (`run`). From now on it is
+ * the workers': what the request says comes before what events said, and later events only add to it. Where the request
+ * says nothing, the word of events stays; so does what they established of status and times: a run that has ended is
+ * not brought back.
+ *
+ * Throws InputError where both together have too many datasets.
+ */
+export function adopted(run: Run, created: Run, now: number, limits: Limits = defaultLimits): Partial<Run> {
+  const merged = addTo(created, NOTHING, additionsTo(created, NOTHING, run.observed ?? NOTHING));
+  checkCount(run.run_id, 'inputs', merged.inputs.length, limits);
+  checkCount(run.run_id, 'outputs', merged.outputs.length, limits);
+  const { kind, reference_id, queue, run_key, heartbeat_timeout_ms, run_timeout_ms, payload } = created;
+  const { inputs, outputs, result, error, code_version, observed, fingerprint } = merged;
+  return {
+    kind,
+    reference_id: reference_id ?? run.reference_id,
+    queue,
+    run_key,
+    heartbeat_timeout_ms,
+    run_timeout_ms,
+    payload: {
+      ...run.payload,
+      ...Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== null)),
+    },
+    inputs,
+    outputs,
+    result,
+    error,
+    code_version,
+    observed,
+    fingerprint,
+    // Nobody could send one before: its time-out begins now.
+    heartbeat_at: run.status === 'RUNNING' || run.status === 'CANCELLING' ? now : null,
+  };
+}
+
 /** Throws InputError, naming the run and the field, where one observation alone breaks a limit. */
 export function checkObservation(
   runId: string,

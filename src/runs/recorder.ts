@@ -84,7 +84,11 @@ export class Recorder {
     });
   }
 
-  /** Merges what other producers saw of a run (OpenLineage), in one canonical write for all observations. */
+  /**
+   * Merges what other producers saw of a run (OpenLineage), in one canonical write for all observations. Throws
+   * InputError, and changes nothing, where one is dated more than `eventAheadMaxMs` ahead of the server's clock: it
+   * would stay the latest word on its run and tables until that time comes.
+   */
   observe(
     orgId: string,
     runId: string,
@@ -92,6 +96,7 @@ export class Recorder {
     signal?: AbortSignal,
   ): Promise<Recorded> {
     return this.#change(orgId, runId, signal, (stored) => {
+      this.#refuseFuture(runId, observations);
       // What is deleted stays deleted, whoever still talks about it.
       if (stored !== null && stored.run.deleted_at !== null) return null;
       let run = stored?.run ?? null;
@@ -108,6 +113,19 @@ export class Recorder {
         before.first_created_at ?? (run.created_at < before.created_at ? before.created_at : null);
       return { ...run, first_created_at, revision, indexed_revision: revision, indexed_at: run.updated_at };
     });
+  }
+
+  /** Called once the store was asked, so that the server's time is known. */
+  #refuseFuture(runId: string, observations: readonly Observation[]): void {
+    const { eventAheadMaxMs } = this.#options.limits;
+    const latest = this.now() + eventAheadMaxMs;
+    const ahead = observations.find(({ at }) => at > latest);
+    if (ahead === undefined) return;
+    const when = new Date(ahead.at).toISOString();
+    throw new InputError(
+      `Run ${runId}: the event is dated ${when}, more than ${eventAheadMaxMs / 1_000} s ahead of the server.`,
+      { hint: 'Set the clock of its producer right, and send it again.', details: { run_id: runId } },
+    );
   }
 
   /** Server-calibrated time, ms. */

@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../src/core/limits.ts';
+import type { RunEvent } from '../../src/runs/events.ts';
+import { expired, transition } from '../../src/runs/lifecycle.ts';
 import { type Observation, observe } from '../../src/runs/observe.ts';
 import { decodeRun, encodeRun, type Run } from '../../src/runs/run.ts';
+import { must } from '../support/runs.ts';
 import { observeAll, unrevised } from './support.ts';
 
 const identity = { org_id: 'acme', run_id: 'r1' };
@@ -231,6 +234,87 @@ describe('observe: the lifecycle of a run that only events know', () => {
     const retried: Run = { ...own, attempt: 2, error: null };
     const next = observe(retried, identity, at(2, 'running', { rows: 1 })).run;
     expect(next).toMatchObject({ error: null, result: { rows: 1 } });
+  });
+});
+
+describe('a create that comes after events', () => {
+  const ask: RunEvent = {
+    type: 'create',
+    orgId: 'acme',
+    input: {
+      run_id: 'r1',
+      queue: 'q',
+      heartbeat_timeout_ms: 1_000,
+      outputs: [{ namespace: 'n', name: 'own' }],
+    },
+    fingerprint: 'f',
+  };
+  const say = (at: number, phase: Observation['phase'], more: Partial<Observation> = {}): Observation => ({
+    at,
+    phase,
+    inputs: [],
+    outputs: [{ namespace: 'n', name: 'seen' }],
+    ...more,
+  });
+
+  it('takes the run over: its words first, the events added, status and times as they are', () => {
+    const begun = observe(null, identity, say(50, 'start', { kind: 'model', reference_id: 'ns/job' })).run;
+    const run = must({ ...begun, revision: 3 }, ask, 1_000);
+    expect(run).toMatchObject({
+      revision: 4,
+      status: 'RUNNING',
+      created_at: 50,
+      started_at: 50,
+      heartbeat_at: 1_000,
+      kind: 'model',
+      reference_id: 'ns/job',
+      queue: 'q',
+      fingerprint: 'f',
+      observed: { status: null },
+    });
+    expect(run.outputs.map(({ name }) => name)).toEqual(['own', 'seen']);
+    expect(expired(run, 1_900)).toBeNull();
+    expect(expired(run, 2_100)).toBe('heartbeat');
+    // A repeat is one; another request is refused.
+    expect(transition(run, ask, 2_000)).toMatchObject({ outcome: 'same' });
+    expect(transition(run, { ...ask, fingerprint: 'g' }, 2_000)).toMatchObject({
+      code: 'RUN_ALREADY_EXISTS',
+    });
+    // From here on it is the workers' alone, as in the other order.
+    const after = observe(run, identity, say(60, 'success', { rows: 3 })).run;
+    expect(after).toMatchObject({ status: 'RUNNING', finished_at: null, result: { rows: 3 } });
+    expect(must(after, { type: 'started', attempt: 1 }, 3_000)).toBe(after);
+  });
+
+  it('gives in both orders the same datasets, figures and words of the request', () => {
+    fc.assert(
+      fc.property(fc.array(observation, { minLength: 1, maxLength: 6 }), (list) => {
+        const first = observeAll(must(null, ask, 1_000), 'acme', 'r1', list).run!;
+        const last = must(observeAll(null, 'acme', 'r1', list).run, ask, 1_000);
+        const common = ({ inputs, outputs, result, error, code_version, queue, observed }: Run) => ({
+          inputs,
+          outputs,
+          result,
+          error,
+          code_version,
+          queue,
+          observed,
+        });
+        expect(common(last)).toEqual(common(first));
+      }),
+    );
+  });
+
+  it('does not bring back a run that has ended, nor take one that somebody else has moved or made', () => {
+    const ended = observe(null, identity, say(50, 'success')).run;
+    expect(must(ended, ask, 1_000)).toMatchObject({ status: 'SUCCEEDED', finished_at: 50, queue: 'q' });
+    const failed = observe(null, identity, say(50, 'failure')).run;
+    const retried = must(failed, { type: 'retry', attempt: 1 }, 900);
+    for (const run of [retried, must(null, { ...ask, fingerprint: 'other' }, 900)]) {
+      expect(transition(run, ask, 1_000)).toMatchObject({ outcome: 'refused', code: 'RUN_ALREADY_EXISTS' });
+    }
+    const asked = must(observe(null, identity, say(50, 'start')).run, { type: 'cancel' }, 900);
+    expect(must(asked, ask, 1_000)).toMatchObject({ status: 'CANCELLING', cancel_requested_at: 900 });
   });
 });
 

@@ -233,6 +233,40 @@ describe('contention and unknown outcomes: the canonical run decides', () => {
   });
 });
 
+describe('an outside event', () => {
+  it('from too far ahead of the server is refused, whatever else comes with it, and taken once its time has come', async () => {
+    const { recorder, clock, taken } = setup();
+    const { eventAheadMaxMs } = limits();
+    const say = (at: number) => ({ at, phase: 'start', inputs: [], outputs: [] }) as const;
+    const ahead = say(START + eventAheadMaxMs + 1);
+    await expect(recorder.observe(ORG, 'r1', [say(START), ahead])).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringMatching(/r1.*2026-11-20T12:05:00.001Z.*300 s ahead/),
+    });
+    expect(taken()).toBe('read');
+    expect((await recorder.observe(ORG, 'r1', [say(START + eventAheadMaxMs)])).changed).toBe(true);
+    await clock.advance(1);
+    expect((await recorder.observe(ORG, 'r1', [ahead])).changed).toBe(true);
+  });
+
+  it('and then the create of its run: the run is taken over, its repeat is one', async () => {
+    const { recorder, taken } = setup();
+    await recorder.observe(ORG, 'r1', [{ at: START - 5, phase: 'success', inputs: [], outputs: [] }]);
+    taken();
+    const create = () => recorder.create(ORG, { run_id: 'r1', queue: 'q' });
+    // It has ended: nothing enters the active set, so no intent is needed.
+    expect(await create()).toMatchObject({
+      changed: true,
+      run: { status: 'SUCCEEDED', queue: 'q', revision: 2 },
+    });
+    expect(taken()).toBe('read write put');
+    expect(await create()).toMatchObject({ changed: false, run: { revision: 2 } });
+    await expect(recorder.create(ORG, { run_id: 'r1', queue: 'p' })).rejects.toMatchObject({
+      code: 'RUN_ALREADY_EXISTS',
+    });
+  });
+});
+
 describe('nothing that could not be read back is ever written', () => {
   const create = (changes: object) => ({ run_id: 'r1', ...changes });
   it.each<[string, object]>([
