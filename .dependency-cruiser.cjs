@@ -8,6 +8,7 @@ const layers = [
   ['openlineage, versions', '^src/(openlineage|versions)/'],
   ['session', '^src/(session|index)\\.ts$'],
   ['compactor', '^compactor/(?!main\\.ts$)'],
+  ['telemetry', '^src/telemetry/'],
   ['service, cli', '^src/(service|cli)/|^compactor/main\\.ts$'],
 ];
 
@@ -55,6 +56,12 @@ module.exports = {
       severity: 'error',
       from: { pathNot: '^src/snapshot/(arrow|codec-parquetjs)\\.ts$' },
       to: { path: 'node_modules/(apache-arrow|parquetjs-lite)', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'OpenTelemetry belongs to src/telemetry, which nothing of the library loads',
+      severity: 'error',
+      from: { pathNot: '^src/telemetry/' },
+      to: { path: '@opentelemetry/' },
     },
     {
       name: 'nothing unresolved',

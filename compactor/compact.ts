@@ -1,7 +1,9 @@
 import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
+import { type Note, unwatched } from '../src/core/telemetry.ts';
+import { entryTime } from '../src/log/tail.ts';
 import type { Manifest, Policy } from '../src/manifest/manifest.ts';
 import { commitManifest } from '../src/manifest/manifest-store.ts';
-import { manifestKey } from '../src/store/keys.ts';
+import { manifestKey, nameOfKey } from '../src/store/keys.ts';
 import { type Collected, collect } from './collect.ts';
 import type { CompactorContext } from './context.ts';
 import { type Found, find, type Plan, plan } from './plan.ts';
@@ -42,10 +44,20 @@ export interface CompactOptions {
  * Folds one org's log and collects what is due. Any number of compactors may race: only the compare-and-swap of
  * the manifest commits, and who loses it has written nothing but orphans.
  */
-export async function compactOrg(
+export function compactOrg(
   context: CompactorContext,
   orgId: string,
   options: CompactOptions = {},
+): Promise<Compacted> {
+  const { telemetry = unwatched } = context;
+  return telemetry.run('fold', { org: orgId }, (note) => compact(context, orgId, options, note));
+}
+
+async function compact(
+  context: CompactorContext,
+  orgId: string,
+  options: CompactOptions,
+  note: Note<'fold'>,
 ): Promise<Compacted> {
   const { signal, policy, fence = false } = options;
   let goneUnder: string | null = null;
@@ -54,14 +66,14 @@ export async function compactOrg(
     const { manifest } = found.current;
     const work = await plan(context, found, signal);
     if (work !== null && policy === undefined && !fence && !hasWork(context, found, work)) {
-      return finish(context, found, work, 'clean', manifest, signal);
+      return finish(context, found, work, 'clean', manifest, note, signal);
     }
     if (work !== null) {
       const next = await prepare(context, found, work, { policy });
       const commit = await commitManifest(context.store, next, found.current.generation);
       if (commit.outcome === 'committed') {
         await removeStubs(context, manifest, next, signal);
-        return finish(context, found, work, 'committed', next, signal);
+        return finish(context, found, work, 'committed', next, note, signal);
       }
       if (commit.outcome === 'unknown') {
         throw new OutcomeUnknownError(`The store did not confirm the manifest of org ${orgId}.`, {
@@ -82,7 +94,7 @@ export async function compactOrg(
       });
     }
     goneUnder = work === null ? found.current.generation : null;
-    if (round === ROUNDS_MAX) return finish(context, found, NO_WORK, 'lost', manifest, signal);
+    if (round === ROUNDS_MAX) return finish(context, found, NO_WORK, 'lost', manifest, note, signal);
   }
 }
 
@@ -113,10 +125,23 @@ async function finish(
   work: Pick<Plan, 'consumed' | 'records' | 'quarantined'>,
   outcome: Compacted['outcome'],
   manifest: Manifest | null,
+  note: Note<'fold'>,
   signal: AbortSignal | undefined,
 ): Promise<Compacted> {
   const collected = await collect(context, found, { signal });
   const waiting = found.unfolded.length - work.consumed.length - work.quarantined.length;
+  note({
+    outcome,
+    entries: work.consumed.length,
+    records: work.records,
+    ties: outcome === 'committed' ? (manifest?.fold.ties ?? 0) : 0,
+    waiting,
+    lag_ms: lagOf(found),
+    quarantined: work.quarantined.length,
+    quarantine: manifest?.quarantine.filter(({ released }) => !released).length ?? 0,
+    collected: collected.objects,
+    garbage: garbageOf(found, manifest) - collected.objects,
+  });
   return {
     org_id: found.orgId,
     outcome,
@@ -131,4 +156,18 @@ async function finish(
       manifest === null || manifest.rows === 0 ? null : manifest.totals.rows_written / manifest.rows,
     settled: outcome === 'clean' && waiting === 0 && collected.entryListsWaiting === 0,
   };
+}
+
+/** Age of the oldest entry that was found unfolded, by the server's clock. */
+function lagOf({ unfolded, listedAt }: Found): number {
+  return unfolded.reduce((lag, { key }) => Math.max(lag, listedAt - (entryTime(key) ?? listedAt)), 0);
+}
+
+/** Objects of all lists that were waiting, and of those that the version just committed has added. */
+function garbageOf({ garbage, current }: Found, manifest: Manifest | null): number {
+  const waiting = new Set(garbage.map(({ meta }) => nameOfKey(meta.key)));
+  const known = current.manifest?.version ?? 0;
+  return (manifest?.garbage ?? [])
+    .filter(({ name, version }) => waiting.has(name) || version > known)
+    .reduce((sum, { objects }) => sum + objects, 0);
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../src/core/clock.ts';
 import type { Limits } from '../src/core/limits.ts';
 import type { Random } from '../src/core/random.ts';
+import type { Telemetry } from '../src/core/telemetry.ts';
 import type { RunStore } from '../src/runs/run-store.ts';
 import type { PartCodec } from '../src/snapshot/codec.ts';
 import type { ObjectStore } from '../src/store/object-store.ts';
@@ -13,4 +14,5 @@ export interface CompactorContext {
   clock: Clock;
   random: Random;
   limits: Limits;
+  telemetry?: Telemetry;
 }

@@ -4,6 +4,6 @@ import type { CompactorContext } from './context.ts';
 
 /** A compactor on a session's store and clock. No request is made; the codec's library is loaded. */
 export async function openCompactor(session: Session, codec?: PartCodecName): Promise<CompactorContext> {
-  const { store, runs, clock, random, limits } = session;
-  return { store, runs, codec: await partCodec(codec), clock, random, limits };
+  const { store, runs, clock, random, limits, telemetry } = session;
+  return { store, runs, codec: await partCodec(codec), clock, random, limits, telemetry };
 }

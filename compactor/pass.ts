@@ -1,5 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
+import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
@@ -45,10 +46,16 @@ export interface PassOptions {
  * Compacts many orgs. One broken org never stops the pass: it comes back as `failed`. A dirty marker is removed
  * once its org is settled and no writer can still rely on it.
  */
-export async function compactPass(
-  context: CompactorContext,
-  options: PassOptions = {},
-): Promise<PassResult[]> {
+export function compactPass(context: CompactorContext, options: PassOptions = {}): Promise<PassResult[]> {
+  const { telemetry = unwatched } = context;
+  return telemetry.run('pass', {}, async (note) => {
+    const results = await pass(context, options);
+    note({ orgs: results.length, failed: results.filter(isFailure).length });
+    return results;
+  });
+}
+
+async function pass(context: CompactorContext, options: PassOptions): Promise<PassResult[]> {
   const { signal } = options;
   const markers = await listMarkers(context.store, signal);
   const all = await orgsOf(context.store, options.orgs ?? 'dirty', markers.byOrg, signal);

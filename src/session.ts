@@ -2,6 +2,7 @@ import { type Catalog, openCatalog } from './catalog/catalog.ts';
 import { type Clock, systemClock } from './core/clock.ts';
 import { type Limits, limits as limitsOf } from './core/limits.ts';
 import { type Random, systemRandom } from './core/random.ts';
+import { Telemetry } from './core/telemetry.ts';
 import { LogWriter } from './log/append.ts';
 import { ObjectRunStore } from './runs/object-run-store.ts';
 import { Recorder } from './runs/recorder.ts';
@@ -9,6 +10,7 @@ import { RunKeys } from './runs/run-keys.ts';
 import type { RunStore } from './runs/run-store.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import { calibrating, ServerClock } from './store/server-clock.ts';
+import { watched } from './store/watched.ts';
 
 /** Everything one process needs, on one store. */
 export interface Session {
@@ -21,6 +23,8 @@ export interface Session {
   serverClock: ServerClock;
   random: Random;
   limits: Limits;
+  /** Says what goes on to whoever is added: see `runfold/telemetry`. */
+  telemetry: Telemetry;
   /** Waits for appends in flight. The store stays open: it belongs to the caller. */
   close(): Promise<void>;
 }
@@ -30,6 +34,8 @@ export interface SessionOptions {
   random?: Random;
   limits?: Partial<Limits>;
   runs?: RunStore;
+  /** Default: one of its own, with nobody watching. */
+  telemetry?: Telemetry;
 }
 
 /** Wires recorder and reader onto one store. No request is made. */
@@ -38,15 +44,27 @@ export function openSession(bare: ObjectStore, options: SessionOptions = {}): Se
   const random = options.random ?? systemRandom;
   const limits = limitsOf(options.limits);
   const serverClock = new ServerClock(clock);
-  const store = calibrating(bare, clock, serverClock);
+  const telemetry = options.telemetry ?? new Telemetry(clock);
+  const store = calibrating(watched(bare, clock, telemetry), clock, serverClock);
   const runs = options.runs ?? new ObjectRunStore(store, limits);
-  const log = new LogWriter(store, { clock, serverClock, random, limits });
+  const log = new LogWriter(store, { clock, serverClock, random, limits, telemetry });
   const recorder = new Recorder(runs, log, {
     limits,
     runKeys: new RunKeys(store),
     now: () => serverClock.now(),
   });
   // Without runs of its own the catalog reads intents' runs through its counted store.
-  const catalog = openCatalog(store, { clock, limits, ...(options.runs ? { runs } : {}) });
-  return { store, runs, recorder, catalog, clock, serverClock, random, limits, close: () => log.idle() };
+  const catalog = openCatalog(store, { clock, limits, telemetry, ...(options.runs ? { runs } : {}) });
+  return {
+    store,
+    runs,
+    recorder,
+    catalog,
+    clock,
+    serverClock,
+    random,
+    limits,
+    telemetry,
+    close: () => log.idle(),
+  };
 }

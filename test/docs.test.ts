@@ -24,6 +24,7 @@ import {
 import { taskTransition } from '../src/runs/tasks.ts';
 import type { Transition } from '../src/runs/transition.ts';
 import { COLUMNS, type ColumnDefinition, isOptional } from '../src/snapshot/columns.ts';
+import { METRICS, type MetricDefinition } from '../src/telemetry/table.ts';
 import { START } from './support/fake-clock.ts';
 import { must, ORG, runOf } from './support/runs.ts';
 
@@ -46,6 +47,7 @@ const DOCS = [
 describe('generated tables', () => {
   it.each([
     ['docs/SCHEMA.md', 'columns', columnsTable],
+    ['docs/SERVICE.md', 'metrics', metricsTable],
     ['docs/PROTOCOL.md', 'runs', runsTable],
     ['docs/PROTOCOL.md', 'tasks', tasksTable],
   ])('%s: %s is what the code says', async (file, name, table) => {
@@ -211,6 +213,14 @@ function split(text: string, mark: string): [before: string, after: string] {
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |\n`;
   return line(head) + line(head.map(() => '---')).replaceAll(' ', '') + rows.map(line).join('');
+}
+
+function metricsTable(): string {
+  const rows = Object.entries<MetricDefinition>(METRICS).map(([name, { type, labels = [], help, of }]) => {
+    const named = labels.length === 0 ? '' : labels.map((label) => `\`${label}\``).join(', ');
+    return `| \`${name}\` | ${of} | ${type} | ${named} | ${help} |\n`;
+  });
+  return `| metric | of | type | labels | what it tells |\n|---|---|---|---|---|\n${rows.join('')}`;
 }
 
 function columnsTable(): string {

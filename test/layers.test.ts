@@ -87,6 +87,7 @@ describe('layers: arrows run downwards only', () => {
       'src/core/one.ts': "import { two } from './two.ts';\nexport const one = () => two;\n",
       'src/core/two.ts': "import { one } from './one.ts';\nexport const two = () => one;\n",
       'src/catalog/cloud.ts': "import { Storage } from '@google-cloud/storage';\nexport const a = Storage;\n",
+      'src/log/trace.ts': "import { trace } from '@opentelemetry/api';\nexport const a = trace;\n",
       'src/core/gone.ts': "import { gone } from './not-there.ts';\nexport const a = gone;\n",
     });
     const { violations } = await cruise(folder);
@@ -101,6 +102,7 @@ describe('layers: arrows run downwards only', () => {
         'src/runs/disk.ts → fs/promises',
         'src/core/one.ts → src/core/two.ts',
         'src/catalog/cloud.ts → @google-cloud/storage',
+        'src/log/trace.ts → @opentelemetry/api',
       ]),
     );
     expect(breaches.some((breach) => breach.startsWith('src/core/gone.ts → '))).toBe(true);

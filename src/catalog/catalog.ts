@@ -3,6 +3,7 @@ import { type Clock, cancelled, systemClock, throwIfAborted } from '../core/cloc
 import { InputError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { type Limits, limits } from '../core/limits.ts';
+import { type Facts, type Telemetry, unwatched } from '../core/telemetry.ts';
 import { ObjectRunStore } from '../runs/object-run-store.ts';
 import type { Projection } from '../runs/projection.ts';
 import type { RunStore } from '../runs/run-store.ts';
@@ -24,6 +25,7 @@ export interface CatalogOptions {
   runs?: RunStore;
   /** Default true. */
   resolveIntents?: boolean;
+  telemetry?: Telemetry;
 }
 
 export interface RefreshOptions {
@@ -157,6 +159,7 @@ export class OrgCatalog extends OrgView {
   protected readonly history: HistoryContext;
   readonly #context: LoadContext;
   readonly #counts = noRequests();
+  readonly #telemetry: Telemetry;
   #loaded: Loaded | null = null;
   #stats = emptyStats();
   #running: Promise<void> | null = null;
@@ -168,6 +171,7 @@ export class OrgCatalog extends OrgView {
     const bounds = limits(options.limits);
     const counted = counting(store, this.#counts);
     this.orgId = orgId;
+    this.#telemetry = options.telemetry ?? unwatched;
     this.history = { store: counted, limits: bounds };
     this.#context = {
       store: counted,
@@ -224,7 +228,14 @@ export class OrgCatalog extends OrgView {
     return mine;
   }
 
-  async #load(): Promise<void> {
+  #load(): Promise<void> {
+    return this.#telemetry.run('refresh', { org: this.orgId }, async (note) => {
+      await this.#loadNow();
+      note(factsOf(this.#stats));
+    });
+  }
+
+  async #loadNow(): Promise<void> {
     const { clock } = this.#context;
     const began = clock.monotonic();
     const before = { ...this.#counts };
@@ -239,6 +250,22 @@ export class OrgCatalog extends OrgView {
     this.#loaded = loaded;
     this.#stats = stats;
   }
+}
+
+function factsOf(stats: RefreshStats): Facts<'refresh'> {
+  const { cold, rounds, requests, bytes, quarantined, tailAgeMs } = stats;
+  return {
+    cold,
+    rounds,
+    requests,
+    bytes,
+    tail_entries: stats.tailEntries,
+    tail_records: stats.tailRecords,
+    ...(tailAgeMs === null ? {} : { tail_age_ms: tailAgeMs }),
+    intents_asked: stats.intentsAsked,
+    quarantined,
+    fallback: stats.fallbackVersion !== null,
+  };
 }
 
 /** Stops waiting when the caller gives up; what others wait for goes on. */

@@ -1,7 +1,7 @@
 import { both } from '../core/concurrency.ts';
 import { CorruptError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
-import { listLogPage } from '../log/tail.ts';
+import { entryTime, listLogPage } from '../log/tail.ts';
 import type { Manifest, Part } from '../manifest/manifest.ts';
 import { type CurrentManifest, readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
 import { objectOf, readPart } from '../snapshot/parts.ts';
@@ -212,13 +212,19 @@ async function assemble(
     ] as const,
     signal,
   );
-  fill({ rounds: 1 + Math.max(headRounds, rounds) });
+  fill({ rounds: 1 + Math.max(headRounds, rounds), tailAgeMs: ageOf(keys, first.serverTime) });
   if (base === null || entries === null) return null;
   const overlay = withTombstones(manifest);
   applyEntries(overlay, entries);
   await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
   prune(overlay, base);
   return { state: new CatalogState(orgId, manifest, base, overlay), listed: keys };
+}
+
+function ageOf(keys: ReadonlySet<string>, now: number): number {
+  let oldest = now;
+  for (const key of keys) oldest = Math.min(oldest, entryTime(key) ?? now);
+  return now - oldest;
 }
 
 const NONE: ReadonlySet<string> = new Set();

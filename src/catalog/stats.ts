@@ -11,6 +11,8 @@ export interface RefreshStats {
   manifestVersion: number | null;
   tailEntries: number;
   tailRecords: number;
+  /** Age of the oldest entry of the tail by the server's clock; null after a refresh that listed only what is new. */
+  tailAgeMs: number | null;
   /** Unconfirmed intents whose canonical run was read. */
   intentsAsked: number;
   intentRounds: number;
@@ -34,6 +36,7 @@ export function emptyStats(): RefreshStats {
     manifestVersion: null,
     tailEntries: 0,
     tailRecords: 0,
+    tailAgeMs: null,
     intentsAsked: 0,
     intentRounds: 0,
     quarantined: 0,

@@ -2,6 +2,7 @@ import { type Clock, cancelled, throwIfAborted } from '../core/clock.ts';
 import { OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
+import { type Telemetry, unwatched } from '../core/telemetry.ts';
 import { uuidv7 } from '../core/uuid.ts';
 import type { LogRecord } from '../runs/record.ts';
 import { dirtyKey, entryKey } from '../store/keys.ts';
@@ -15,6 +16,7 @@ export interface LogWriterOptions {
   serverClock: ServerClock;
   random: Random;
   limits: Limits;
+  telemetry?: Telemetry;
 }
 
 interface Waiting {
@@ -33,6 +35,7 @@ interface Waiting {
 export class LogWriter {
   readonly #store: ObjectStore;
   readonly #options: LogWriterOptions;
+  readonly #telemetry: Telemetry;
   readonly #queues = new Map<string, Waiting[]>();
   /** Records that wait, per org. */
   readonly #queued = new Map<string, number>();
@@ -43,13 +46,24 @@ export class LogWriter {
   constructor(store: ObjectStore, options: LogWriterOptions) {
     this.#store = store;
     this.#options = options;
+    this.#telemetry = options.telemetry ?? unwatched;
   }
 
   /**
    * Resolves when the records are durable and every later refresh sees them. Rejects with OutcomeUnknownError
    * when they may be, and with a StoreError when they are not. An abort stops the waiting, not always the write.
    */
-  async append(orgId: string, records: readonly LogRecord[], signal?: AbortSignal): Promise<void> {
+  append(orgId: string, records: readonly LogRecord[], signal?: AbortSignal): Promise<void> {
+    return this.#telemetry.run('append', { org: orgId, records: records.length }, () =>
+      this.#append(orgId, records, signal),
+    );
+  }
+
+  async #append(
+    orgId: string,
+    records: readonly LogRecord[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     throwIfAborted(signal);
     // An entry without records would be a corrupt one.
     if (records.length === 0) return;
@@ -145,8 +159,11 @@ export class LogWriter {
     }
     const { listMetadata, metadataBytesMax } = this.#store.capabilities;
     const metadata = listMetadata ? inlinePayload(body, metadataBytesMax) : {};
+    const tell = (attempts: number, acknowledged: boolean) =>
+      this.#telemetry.tell('entry', { records: records.length, bytes: body.length, attempts, acknowledged });
     let lastCause: unknown;
-    for (let attempt = 0; attempt < limits.attemptsMax; attempt++) {
+    let attempt = 0;
+    for (; attempt < limits.attemptsMax; attempt++) {
       const named = serverClock.now();
       const began = clock.monotonic();
       // Nobody may send what was true long ago (a process that was stopped wakes here): the run may have moved on
@@ -163,11 +180,12 @@ export class LogWriter {
         // name says: only an entry under an honest name may be acknowledged.
         const visibleBy = put.meta.createdAt + (clock.monotonic() - began);
         if (named - put.meta.createdAt <= limits.entryLagMaxMs && visibleBy - named <= limits.entryLagMaxMs)
-          return;
+          return tell(attempt + 1, true);
         continue;
       }
       if (put.outcome === 'unknown') lastCause = put.cause;
     }
+    tell(attempt, false);
     throw new OutcomeUnknownError(`The store did not confirm an entry of org ${orgId} in time.`, {
       cause: lastCause,
     });

@@ -6,6 +6,7 @@ import {
   OutcomeUnknownError,
   RunfoldError,
 } from '../core/errors.ts';
+import type { Note } from '../core/telemetry.ts';
 import { authorize, type Principal } from './access.ts';
 import { bodyOf, checkHeaders, checkPath, checkQuery, type Params } from './check.ts';
 import { Problem, type Refusal, refusalOf, type ServiceErrorCode } from './problem.ts';
@@ -19,13 +20,31 @@ import { bearerOf } from './tokens.ts';
  * One request, from its headers to its answer. The order matters: who asks and for which org comes before anything
  * that costs or tells something; rates are counted for orgs that the token names, so that nobody spends another's.
  */
-export async function handle(
+export function handle(
   service: Service,
   route: Route | null,
   request: Request,
   params: Params,
 ): Promise<Response> {
-  const { clock, meters, logger } = service;
+  const start = {
+    method: route?.method ?? 'none',
+    route: route?.path ?? 'none',
+    waits: route?.waits === true,
+    parent: (header: string) => request.headers.get(header),
+  };
+  return service.session.telemetry.run('request', start, (note) =>
+    respond(service, route, request, params, note),
+  );
+}
+
+async function respond(
+  service: Service,
+  route: Route | null,
+  request: Request,
+  params: Params,
+  note: Note<'request'>,
+): Promise<Response> {
+  const { clock, logger } = service;
   const began = clock.monotonic();
   const requestId = requestIdOf(request);
   const log: Record<string, unknown> = {
@@ -41,14 +60,12 @@ export async function handle(
     const refusal = refusalOf(error);
     code = refusal.code;
     response = refusal.response;
-    meters.refusals({ code });
+    note({ code });
     logRefusal(service, log, refusal, error);
   }
   response = await finish(request, response, requestId, service.limits.compressBytesMin);
   const ms = clock.monotonic() - began;
-  const labels = { method: route?.method ?? 'none', route: route?.path ?? 'none' };
-  meters.requests({ ...labels, status: response.status });
-  if (route?.waits !== true) meters.seconds(labels, ms / 1_000);
+  note({ status: response.status, org: log.org as string | undefined });
   const quiet = route?.rule.access === 'public' && response.status < 500;
   if (!quiet)
     logger.info({ ...log, status: response.status, code: code ?? undefined, ms: Math.round(ms) }, 'request');

@@ -65,8 +65,15 @@ export const serviceLimits = {
 
   /** Answers from this size on are compressed. */
   compressBytesMin: 1_024,
-  /** Readiness: how long the store may take to answer. */
+  /**
+   * Readiness: how long the store may take to answer; how often it is asked at most, whoever asks; how often the fold lag
+   * of how many orgs is looked at; and how long entries may wait for their fold. `Infinity`: for ever.
+   */
   readyDeadlineMs: 2_000,
+  readyProbeMs: 1_000,
+  readyLookMs: 60_000,
+  readyLookOrgs: 8,
+  foldLagMaxMs: 900_000,
 };
 
 export type ServiceLimits = typeof serviceLimits;

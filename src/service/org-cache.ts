@@ -30,7 +30,6 @@ export function incompleteOf({ quarantined, fallbackVersion }: RefreshStats): st
 
 export interface OrgCacheHooks {
   onRefresh?: (orgId: string, stats: RefreshStats) => void;
-  onLookup?: (result: 'hit' | 'stale' | 'miss') => void;
   /** A background refresh failed: the stale answer was served, and nobody else will hear of it. */
   onBackgroundError?: (orgId: string, error: unknown) => void;
 }
@@ -88,15 +87,15 @@ export class OrgCache {
     const { freshMs, staleMs } = this.#limits;
     const fresh = Math.min(maxAgeMs ?? freshMs, staleMs);
     if (known !== undefined && age <= fresh && fresh > 0) {
-      this.#hooks.onLookup?.('hit');
+      this.#session.telemetry.tell('lookup', { result: 'hit' });
       return known;
     }
     if (known !== undefined && maxAgeMs === null && age <= staleMs) {
-      this.#hooks.onLookup?.('stale');
+      this.#session.telemetry.tell('lookup', { result: 'stale' });
       this.#revalidate(orgId);
       return known;
     }
-    this.#hooks.onLookup?.('miss');
+    this.#session.telemetry.tell('lookup', { result: 'miss' });
     return this.#refresh(orgId, signal);
   }
 
@@ -127,9 +126,10 @@ export class OrgCache {
   #board(orgId: string): Flight {
     let flight = this.#flights.get(orgId);
     if (flight === undefined) {
-      const { store, clock, limits, runs } = this.#session;
+      const { store, clock, limits, runs, telemetry } = this.#session;
       const catalog =
-        this.#snapshots.peek(orgId)?.catalog ?? new OrgCatalog(store, orgId, { clock, limits, runs });
+        this.#snapshots.peek(orgId)?.catalog ??
+        new OrgCatalog(store, orgId, { clock, limits, runs, telemetry });
       flight = { catalog, users: 0 };
       this.#flights.set(orgId, flight);
     }

@@ -5,6 +5,8 @@ export type ServiceErrorCode =
   | ErrorCode
   | 'BODY_TOO_LARGE'
   | 'CURSOR_EXPIRED'
+  | 'DRAINING'
+  | 'FOLD_LAG_EXCEEDED'
   | 'FORBIDDEN'
   | 'HEADERS_TOO_LARGE'
   | 'INTERNAL'
@@ -35,6 +37,8 @@ export const MEANINGS: { readonly [C in ServiceErrorCode]: Meaning } = {
   CORRUPT: { status: 500, title: 'Stored bytes are corrupt' },
   CURSOR_EXPIRED: { status: 410, title: 'The cursor is too old' },
   DEADLINE_EXCEEDED: { status: 504, title: 'The store took too long' },
+  DRAINING: { status: 503, title: 'The service is about to end' },
+  FOLD_LAG_EXCEEDED: { status: 503, title: 'Folds are too far behind' },
   FORBIDDEN: { status: 403, title: 'The token does not allow this' },
   HEADERS_TOO_LARGE: { status: 431, title: 'The headers are too large' },
   INTERNAL: { status: 500, title: 'A defect of the service' },

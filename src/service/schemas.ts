@@ -257,5 +257,5 @@ export type BatchReport = z.infer<typeof batchReport>;
 
 export const readiness = named(
   'Readiness',
-  z.object({ status: z.enum(['ready', 'draining', 'unavailable']), store_ms: z.number().nullable() }),
+  z.object({ status: z.literal('ready'), store_ms: z.number(), fold_lag_ms: z.number().nullable() }),
 );

@@ -3,14 +3,17 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { errorMessage } from '../core/errors.ts';
 import type { Session } from '../session.ts';
 import type { Rows } from '../snapshot/rows.ts';
+import { metering } from '../telemetry/meter.ts';
+import { Metrics } from '../telemetry/metrics.ts';
+import { tracing } from '../telemetry/tracing.ts';
 import { Admission, RateLimiter } from './admission.ts';
 import { ChangeFeeds } from './changes.ts';
 import { handle } from './handle.ts';
 import { type ServiceLimits, serviceLimits } from './limits.ts';
-import { Metrics } from './metrics.ts';
 import { type OpenApi, openApiOf } from './openapi.ts';
 import { incompleteOf, OrgCache } from './org-cache.ts';
 import { refusalOf } from './problem.ts';
+import { Readiness } from './ready.ts';
 import { ROUTES } from './routes/table.ts';
 import type { TokenVerifier } from './tokens.ts';
 import { newViewCache, type ViewCache } from './view.ts';
@@ -35,6 +38,8 @@ export interface ServiceOptions {
   openMetrics?: boolean;
   /** Rows as an Arrow IPC stream; without it Arrow is not on offer. */
   encodeArrow?: ((rows: Rows) => Promise<Uint8Array>) | null;
+  /** What /metrics shows; default: one of its own, of the service and its session. */
+  metrics?: Metrics;
   /** Of the software, for the OpenAPI document. */
   version?: string;
 }
@@ -53,8 +58,8 @@ export interface Service {
   readonly views: ViewCache;
   readonly rates: RateLimiter;
   readonly admission: Admission;
+  readonly readiness: Readiness;
   readonly metrics: Metrics;
-  readonly meters: Meters;
   readonly openapi: OpenApi;
   readonly app: Hono;
   readonly draining: boolean;
@@ -66,24 +71,19 @@ export interface Service {
 export function createService(options: ServiceOptions): Service {
   const { session, verifier, clock = systemClock, logger = silentLogger } = options;
   const limits: ServiceLimits = { ...serviceLimits, ...options.limits };
-  const metrics = new Metrics();
-  const meters = metersOf(metrics);
+  const metrics = options.metrics ?? new Metrics(['service', 'store'], options.version);
+  session.telemetry.add(metering(metrics, clock)).add(tracing);
   const orgs = new OrgCache(session, clock, limits, {
-    onLookup: (result) => meters.lookups({ result }),
     onRefresh: (org, stats) => {
-      meters.refreshes({ kind: stats.cold ? 'cold' : 'warm' });
-      meters.refreshSeconds({ kind: stats.cold ? 'cold' : 'warm' }, stats.totalMs / 1_000);
-      meters.rounds({}, stats.rounds);
-      meters.tailEntries({}, stats.tailEntries);
       const missing = incompleteOf(stats);
       if (missing === null) return;
-      meters.incomplete();
       logger.warn({ org, missing }, 'the catalog is incomplete: see runfold verify and repair');
     },
     onBackgroundError: (org, error) => logger.warn({ org, error: errorMessage(error) }, 'refresh failed'),
   });
   const changes = new ChangeFeeds(orgs, clock, limits, () => session.random.u32().toString(36));
   const admission = new Admission(limits);
+  const readiness = new Readiness(session, clock, limits, logger);
   const views = newViewCache(limits.viewCacheBytesMax);
   const app = new Hono();
   let draining = false;
@@ -100,8 +100,8 @@ export function createService(options: ServiceOptions): Service {
     views,
     rates: new RateLimiter(clock, limits),
     admission,
+    readiness,
     metrics,
-    meters,
     openapi: openApiOf(ROUTES, options.version ?? '0'),
     app,
     get draining() {
@@ -116,15 +116,12 @@ export function createService(options: ServiceOptions): Service {
       await session.close();
     },
   };
-  metrics.gauge('runfold_requests_in_flight', 'Requests being worked on.', () => admission.inFlight);
-  metrics.gauge(
-    'runfold_requests_waiting',
-    'Requests waiting for a place of their org.',
-    () => admission.waiting,
-  );
-  metrics.gauge('runfold_cache_orgs', 'Orgs in the cache.', () => orgs.orgs);
-  metrics.gauge('runfold_cache_bytes', 'Estimated memory of the orgs in the cache.', () => orgs.bytes);
-  metrics.gauge('runfold_view_cache_bytes', 'Memory of cached answers.', () => views.calculatedSize);
+  metrics.read('runfold_requests_in_flight', () => admission.inFlight);
+  metrics.read('runfold_requests_waiting', () => admission.waiting);
+  metrics.read('runfold_cache_orgs', () => orgs.orgs);
+  metrics.read('runfold_cache_bytes', () => orgs.bytes);
+  metrics.read('runfold_view_cache_bytes', () => views.calculatedSize);
+  metrics.read('runfold_ready_lag_seconds', () => (readiness.lagMs ?? 0) / 1_000);
   mount(app, service);
   return service;
 }
@@ -137,32 +134,4 @@ function mount(app: Hono, service: Service): void {
   app.notFound((context) => handle(service, null, context.req.raw, {}));
   // `handle` answers whatever is thrown; this is for what Hono itself throws.
   app.onError((error) => refusalOf(error).response);
-}
-
-const ENTRIES = [0, 1, 10, 100, 1_000, 10_000];
-
-export type Meters = ReturnType<typeof metersOf>;
-
-function metersOf(metrics: Metrics) {
-  return {
-    requests: metrics.counter('runfold_requests_total', 'Requests by route and status.'),
-    seconds: metrics.histogram('runfold_request_seconds', 'Time to answer, by route.'),
-    refusals: metrics.counter('runfold_refusals_total', 'Refused requests by code.'),
-    lookups: metrics.counter(
-      'runfold_cache_lookups_total',
-      'Org cache: hit, stale (served and refreshed) or miss.',
-    ),
-    refreshes: metrics.counter('runfold_refreshes_total', 'Refreshes, cold or warm.'),
-    refreshSeconds: metrics.histogram('runfold_refresh_seconds', 'Time of a refresh, cold or warm.'),
-    rounds: metrics.counter('runfold_refresh_rounds_total', 'Rounds of all refreshes.'),
-    tailEntries: metrics.histogram(
-      'runfold_refresh_tail_entries',
-      'Entries of the tail that a refresh read.',
-      ENTRIES,
-    ),
-    incomplete: metrics.counter(
-      'runfold_refreshes_incomplete_total',
-      'Refreshes that met quarantined or corrupt objects.',
-    ),
-  };
 }

@@ -389,7 +389,7 @@ describe('operations and documents', () => {
     const draining = served.service.drain().then(() => {
       drained = true;
     });
-    expect((await served.json('GET', '/readyz')).body).toMatchObject({ status: 'draining' });
+    expect((await served.json('GET', '/readyz')).body).toMatchObject({ status: 503, code: 'DRAINING' });
     await new Promise((resolve) => setTimeout(resolve, 30));
     expect(drained).toBe(false);
     letGo();
@@ -400,7 +400,10 @@ describe('operations and documents', () => {
     away.world.session.store.list = async () => {
       throw new Error('secret-bucket is away');
     };
-    expect(await away.json('GET', '/readyz')).toMatchObject({ status: 503, body: { status: 'unavailable' } });
+    expect(await away.json('GET', '/readyz')).toMatchObject({
+      status: 503,
+      body: { code: 'STORE_UNAVAILABLE', store_ms: null },
+    });
     const failed = await away.json('GET', RUNS);
     expect([failed.status, failed.body.code]).toEqual([500, 'INTERNAL']);
     expect(JSON.stringify(failed.body)).not.toContain('secret-bucket');

@@ -5,6 +5,7 @@ import { type OrgCatalog, openCatalog } from '../../src/catalog/catalog.ts';
 import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { type Limits, limits as limitsOf } from '../../src/core/limits.ts';
 import { seededRandom } from '../../src/core/random.ts';
+import { Telemetry } from '../../src/core/telemetry.ts';
 import { ObjectRunStore } from '../../src/runs/object-run-store.ts';
 import { project } from '../../src/runs/projection.ts';
 import type { Run } from '../../src/runs/run.ts';
@@ -32,11 +33,12 @@ export interface WorldOptions {
   clock?: Clock;
   limits?: Partial<Limits>;
   seed?: number;
+  telemetry?: Telemetry;
 }
 
 export async function worldOn(store: ObjectStore, options: WorldOptions = {}): Promise<World> {
-  const { clock = systemClock, limits = {}, seed = 1 } = options;
-  const session = openSession(store, { clock, random: seededRandom(seed), limits });
+  const { clock = systemClock, limits = {}, seed = 1, telemetry = new Telemetry(clock) } = options;
+  const session = openSession(store, { clock, random: seededRandom(seed), limits, telemetry });
   const compactor: CompactorContext = {
     store,
     runs: new ObjectRunStore(store, limitsOf(limits)),
@@ -44,6 +46,7 @@ export async function worldOn(store: ObjectStore, options: WorldOptions = {}): P
     clock,
     random: seededRandom(seed + 1000),
     limits: limitsOf(limits),
+    telemetry,
   };
   const reader = (orgId = ORG) => openCatalog(store, { clock, limits }).org(orgId);
   return {

@@ -1,11 +1,7 @@
-import { errorMessage } from '../../core/errors.ts';
-import { withDeadline } from '../../core/retry.ts';
-import { ORGS_PREFIX } from '../../store/keys.ts';
 import { RULES } from '../access.ts';
 import { docsPage } from '../docs-page.ts';
-import { type Answer, type Call, json, type Route, route } from '../route.ts';
+import { json, type Route, route } from '../route.ts';
 import { readiness } from '../schemas.ts';
-import type { Service } from '../service.ts';
 
 const TAG = 'Operations';
 
@@ -24,12 +20,10 @@ export const operationRoutes: readonly Route[] = [
     path: '/readyz',
     rule: RULES.public,
     tag: TAG,
-    summary: 'The store answers, and the service is not draining',
-    answers: {
-      200: { description: 'Ready.', content: [json(readiness)] },
-      503: { description: 'Not ready.', content: [json(readiness)] },
-    },
-    handle: ready,
+    summary: 'The store answers, folds are not far behind, and the service is not draining',
+    answers: { 200: { description: 'Ready.', content: [json(readiness)] } },
+    errors: ['DRAINING', 'STORE_UNAVAILABLE', 'FOLD_LAG_EXCEEDED'],
+    handle: async ({ service }) => ({ json: await service.readiness.check(service.draining) }),
   }),
   route({
     method: 'GET',
@@ -74,37 +68,6 @@ export const operationRoutes: readonly Route[] = [
     handle: async () => new Response(null, { status: 302, headers: { location: '/docs' } }),
   }),
 ];
-
-async function ready({ service }: Call): Promise<Answer> {
-  if (service.draining) return { status: 503, json: { status: 'draining', store_ms: null } };
-  const ms = await probe(service);
-  return ms === null
-    ? { status: 503, json: { status: 'unavailable', store_ms: null } }
-    : { json: { status: 'ready', store_ms: ms } };
-}
-
-/** Anybody may ask for readiness, so the store is asked at most this often. */
-const PROBE_MS = 1_000;
-const probes = new WeakMap<Service, { at: number; answer: Promise<number | null> }>();
-
-/** How long one LIST of one item took, ms; null: it failed. */
-function probe(service: Service): Promise<number | null> {
-  const { clock, limits, session, logger } = service;
-  const began = clock.monotonic();
-  const known = probes.get(service);
-  if (known !== undefined && began - known.at < PROBE_MS) return known.answer;
-  const answer = withDeadline(clock, limits.readyDeadlineMs, undefined, (stop) =>
-    session.store.list({ prefix: ORGS_PREFIX, limit: 1, signal: stop }),
-  ).then(
-    () => Math.round(clock.monotonic() - began),
-    (error: unknown) => {
-      logger.warn({ error: errorMessage(error) }, 'the store does not answer');
-      return null;
-    },
-  );
-  probes.set(service, { at: began, answer });
-  return answer;
-}
 
 function text(body: string, type: string): Response {
   return new Response(body, { headers: { 'content-type': type } });

@@ -1,0 +1,120 @@
+import { describe, expect, it } from 'vitest';
+import { compactPass } from '../../compactor/pass.ts';
+import { systemClock } from '../../src/core/clock.ts';
+import { limits as limitsOf } from '../../src/core/limits.ts';
+import { seededRandom } from '../../src/core/random.ts';
+import { Telemetry } from '../../src/core/telemetry.ts';
+import { uuidv7 } from '../../src/core/uuid.ts';
+import { encodeEntry } from '../../src/log/entry.ts';
+import { recordOf } from '../../src/runs/record.ts';
+import { dirtyKey, entryKey } from '../../src/store/keys.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
+import { resilient } from '../../src/store/resilient.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { METRICS, type MetricDefinition, type MetricName } from '../../src/telemetry/table.ts';
+import { NOW, RUNS, serve, tokenFor } from '../service/support.ts';
+import { intercept } from '../support/intercept.ts';
+import { ORG } from '../support/runs.ts';
+
+const GRACE_MS = 300;
+
+/** Sums over all labels, by metric; of histograms the count. */
+function figuresOf(text: string): Map<string, number> {
+  const figures = new Map<string, number>();
+  for (const line of text.split('\n')) {
+    const match = /^(runfold_\w+?)(?:_count)?(?:{.*})? (-?[\d.e+-]+)$/.exec(line);
+    if (match === null || /_(bucket|sum)$/.test(match[1]!)) continue;
+    figures.set(match[1]!, (figures.get(match[1]!) ?? 0) + Number(match[2]));
+  }
+  return figures;
+}
+
+describe('metrics', () => {
+  it('each one moves when what it counts happens, and none knows of an org', async () => {
+    const telemetry = new Telemetry();
+    const limits = {
+      attemptsMax: 2,
+      backoffBaseMs: 1,
+      backoffMaxMs: 2,
+      entryGraceMs: GRACE_MS,
+      serverTimeResolutionMs: 0,
+    };
+    let doubtful = 0;
+    // The log of org `away` never answers; that of ORG does not answer once.
+    const shaky = intercept(new MemoryStore({}), async (call, go) => {
+      const isEntry = call.operation === 'put' && call.key.includes('/log/');
+      if (isEntry && call.key.includes('/away/'))
+        return { outcome: 'unknown', cause: new Error('no answer') };
+      if (isEntry && doubtful-- > 0) return { outcome: 'unknown', cause: new Error('no answer') };
+      return go();
+    });
+    const store = resilient(shaky, {
+      clock: systemClock,
+      random: seededRandom(3),
+      limits: limitsOf(limits),
+      onRetry: (operation) => telemetry.tell('retry', { operation }),
+    });
+    const metrics = new Metrics(['service', 'store', 'compactor']);
+    const served = await serve({}, { store, metrics, world: { telemetry, limits } });
+    const { world } = served;
+    const random = seededRandom(9);
+    const put = (body: Uint8Array) => store.put(entryKey(ORG, uuidv7(Date.now(), random)), body);
+
+    await world.session.recorder.create(ORG, { run_id: 'r1' });
+    const { run } = await world.session.recorder.create(ORG, { run_id: 'r2' });
+    doubtful = 2;
+    await served.json('POST', `${RUNS}/r1/started`, { body: { attempt: 1 } });
+    const away = await tokenFor({ orgs: ['away'] });
+    expect(
+      (await served.json('POST', '/v1/orgs/away/runs', { token: away, body: { run_id: 'r1' } })).status,
+    ).toBe(503);
+    await served.json('GET', RUNS, NOW);
+    await served.json('GET', RUNS);
+
+    // Two versions of the software write one state.
+    const other = { ...run, kind: 'another' };
+    await put(encodeEntry({ org_id: ORG, records: [recordOf(other)] }));
+    await put(new TextEncoder().encode('{"broken'));
+    expect((await served.json('GET', RUNS, NOW)).status).toBe(500);
+    await served.call('GET', '/readyz', { token: null });
+    await compactPass(world.compactor);
+    const fresh = await serve({}, { store, metrics, world: { telemetry, limits } });
+    await fresh.json('GET', RUNS, NOW);
+    await new Promise((resolve) => setTimeout(resolve, GRACE_MS + 50));
+    await compactPass(world.compactor, { orgs: [ORG] });
+    await store.put(dirtyKey(ORG), new Uint8Array());
+
+    const text = metrics.text();
+    const figures = figuresOf(text);
+    const silent = (Object.entries(METRICS) as [MetricName, MetricDefinition][]).filter(([name, { type }]) =>
+      type === 'gauge' ? !figures.has(name) : !((figures.get(name) ?? 0) > 0),
+    );
+    expect(silent.map(([name]) => name)).toEqual([]);
+    expect(figures.get('runfold_fold_ties_total')).toBe(1);
+    expect(figures.get('runfold_quarantined_total')).toBe(1);
+    expect(figures.get('runfold_quarantine')).toBe(1);
+    expect(figures.get('runfold_entry_repeats_total')).toBeGreaterThan(0);
+    expect(text).not.toMatch(new RegExp(`${ORG}|away|r[12]`));
+    expect([...figures.keys()].filter((name) => !Object.hasOwn(METRICS, name))).toEqual([]);
+  });
+
+  it('garbage is counted while it waits, and no more once it is collected', async () => {
+    const metrics = new Metrics(['compactor']);
+    const served = await serve(
+      {},
+      { metrics, world: { limits: { entryGraceMs: GRACE_MS, serverTimeResolutionMs: 0 } } },
+    );
+    const { world } = served;
+    const waiting = () => figuresOf(metrics.text()).get('runfold_garbage_waiting');
+    for (const run_id of ['r1', 'r2']) await world.session.recorder.create(ORG, { run_id });
+    await compactPass(world.compactor);
+    // Two entries of each create.
+    expect(waiting()).toBe(4);
+    await compactPass(world.compactor);
+    expect(waiting()).toBe(4);
+    await new Promise((resolve) => setTimeout(resolve, GRACE_MS + 50));
+    await compactPass(world.compactor);
+    expect(waiting()).toBe(0);
+    expect(figuresOf(metrics.text()).get('runfold_collected_total')).toBe(4);
+  });
+});
