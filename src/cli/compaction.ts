@@ -2,7 +2,9 @@ import { type Command, Option } from 'commander';
 import type { CompactorContext } from '../../compactor/context.ts';
 import type { Expired } from '../../compactor/expire.ts';
 import { compactPass, isFailure, type PassOptions, type PassResult } from '../../compactor/pass.ts';
+import { runSchedule, type Trigger } from '../../compactor/schedule.ts';
 import { InputError } from '../core/errors.ts';
+import type { Session } from '../session.ts';
 import { PART_CODECS, type PartCodecName } from '../snapshot/codec.ts';
 import { count, counted, dim, plain } from './format.ts';
 import { orgsOption, positiveInteger } from './options.ts';
@@ -47,6 +49,51 @@ export function shardOf({ org, shard, shards }: CompactionOptions): Shard | unde
   }
   if (shard !== undefined || org !== undefined) return shard;
   return shardOfTask(process.env, shards);
+}
+
+/** At SIGTERM a pass begins no further org, and may finish those it is at within this long; then it is aborted. */
+export const STOP_WITHIN_MS = 10_000;
+
+export interface PassesOptions extends Pick<PassOptions, 'orgs'> {
+  trigger: Trigger;
+  /** Every so many passes one looks at all orgs; with `allFirst` the first does too. */
+  fullEvery: number;
+  allFirst?: boolean;
+  sweep: boolean;
+  /** Delete orphans in full passes. */
+  orphans: boolean;
+  stop: AbortSignal;
+  pass: (
+    number: number,
+    which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>,
+  ) => Promise<unknown>;
+  /** A pass that failed as a whole: a store that is away now may be back for the next one. */
+  onError: (error: unknown) => void;
+}
+
+/** Passes at their times until `stop`; gives how many there were. */
+export async function runPasses(session: Session, options: PassesOptions): Promise<number> {
+  const { trigger, orgs = 'dirty', fullEvery, allFirst, sweep, orphans, stop, pass, onError } = options;
+  const { passes } = await runSchedule({
+    trigger,
+    pass: async ({ number, full, signal }) => {
+      try {
+        await pass(number, {
+          orgs: (full || (number === 1 && allFirst === true)) && orgs === 'dirty' ? 'all' : orgs,
+          sweep: sweep ? session.recorder : undefined,
+          orphans: full && orphans,
+          signal,
+        });
+      } catch (error) {
+        if (!signal.aborted) onError(error);
+      }
+    },
+    fullEvery,
+    stop,
+    stopWithinMs: STOP_WITHIN_MS,
+    clock: session.clock,
+  });
+  return passes;
 }
 
 /** One pass with a progress bar. */

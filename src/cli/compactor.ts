@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { CompactorContext } from '../../compactor/context.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import type { PassOptions, PassResult } from '../../compactor/pass.ts';
-import { cronTrigger, runSchedule } from '../../compactor/schedule.ts';
+import { cronTrigger } from '../../compactor/schedule.ts';
 import { throwIfAborted } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
 import type { ResultStore } from '../runs/results.ts';
@@ -11,22 +11,22 @@ import {
   type CompactionOptions,
   isProblem,
   orgsOf,
+  runPasses,
+  STOP_WITHIN_MS,
   shardOf,
   showPass,
   showResults,
 } from './compaction.ts';
 import { type CommandContext, withSession } from './context.ts';
 import { counted } from './format.ts';
+import { serveMetrics } from './metrics-server.ts';
 import { addVersion, newProgram } from './new-program.ts';
-import { type GlobalOptions, positiveInteger } from './options.ts';
+import { type GlobalOptions, port, positiveInteger } from './options.ts';
 import type { Output } from './output.ts';
 
 import { resultsOption, withResults } from './results.ts';
 import { EXIT, Exit, printError, runProgram } from './run.ts';
 import { iso } from './times.ts';
-
-/** At SIGTERM a pass begins no further org, and may finish those it is at within this long; then it is aborted. */
-const STOP_WITHIN_MS = 10_000;
 
 const EXAMPLES = `
 Examples:
@@ -46,6 +46,8 @@ interface CompactorOptions extends CompactionOptions, GlobalOptions {
   sweep: boolean;
   results?: string;
   orphans: boolean;
+  metricsPort?: number;
+  metricsHost: string;
 }
 
 /** The command line of the bin `runfold-compactor`. */
@@ -59,6 +61,8 @@ export function main(argv: readonly string[]): Promise<void> {
       .option('--no-sweep', 'do not look after active runs whose callers are gone')
       .addOption(resultsOption())
       .option('--no-orphans', 'do not delete orphans in full passes')
+      .option('--metrics-port <port>', 'on a schedule: serve /metrics for Prometheus there', port)
+      .option('--metrics-host <address>', 'the address to serve them on', '127.0.0.1')
       .addHelpText('after', EXAMPLES)
       .action((options: CompactorOptions, command: Command) => compactor(options, command, signal));
     return addVersion(program, argv);
@@ -73,6 +77,11 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   }
   const orgs = orgsOf(options);
   const shard = shardOf(options);
+  if (options.metricsPort !== undefined && options.schedule === undefined) {
+    throw new InputError('--metrics-port goes with --schedule: a single pass is over before anybody asks.', {
+      hint: 'Read the figures of a pass from --json.',
+    });
+  }
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
   const action = async (
     { session, output }: CommandContext,
@@ -93,27 +102,22 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       if (results.some(isProblem)) throw new Exit(EXIT.problem);
       return;
     }
-    const { passes } = await runSchedule({
+    const { metricsPort, metricsHost } = options;
+    const server = metricsPort === undefined ? null : await serveMetrics(session, metricsPort, metricsHost);
+    if (server !== null) output.note(`Metrics are at ${server.url}/metrics.`);
+    const { fullEvery, sweep, orphans, debug = false } = options;
+    const passes = await runPasses(session, {
       trigger,
-      pass: async ({ number, full, signal: stop }) => {
-        try {
-          await pass(number, {
-            // Nothing tells of an org whose artifacts expired while nobody compacted: the first pass looks at all.
-            orgs: (full || (number === 1 && expire !== undefined)) && orgs === 'dirty' ? 'all' : orgs,
-            sweep: options.sweep ? session.recorder : undefined,
-            orphans: full && options.orphans,
-            signal: stop,
-          });
-        } catch (error) {
-          // A store that is away now may be back for the next pass.
-          if (!stop.aborted) printError(error, options.debug ?? false);
-        }
-      },
-      fullEvery: options.fullEvery,
+      orgs,
+      // Nothing tells of an org whose artifacts expired while nobody compacted: the first pass looks at all.
+      allFirst: expire !== undefined,
+      fullEvery,
+      sweep,
+      orphans,
       stop: signal,
-      stopWithinMs: STOP_WITHIN_MS,
-      clock: session.clock,
-    });
+      pass,
+      onError: (error) => printError(error, debug),
+    }).finally(() => server?.close());
     output.line(`Stopped after ${counted(passes, 'pass', 'passes')}.`);
   };
   // It may be up before the first writer.

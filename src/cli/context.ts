@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
+import { Telemetry } from '../core/telemetry.ts';
 import { learnTime, openRunStore } from '../runs/open.ts';
 import type { RunStore } from '../runs/run-store.ts';
 import { openSession, type Session } from '../session.ts';
@@ -30,11 +31,16 @@ export async function withSession<T>(
       hint: 'Add --store file:DIR or --store gs://bucket, or set RUNFOLD_STORE.',
     });
   }
-  const store = await openStore(options.store, { endpoint: options.endpoint, create });
+  const telemetry = new Telemetry();
+  const store = await openStore(options.store, {
+    endpoint: options.endpoint,
+    create,
+    onRetry: (operation) => telemetry.tell('retry', { operation }),
+  });
   let runs: RunStore | undefined;
   try {
     if (options.runs) runs = await openRunStore(options.runs, { store, endpoint: options.endpoint });
-    const session = openSession(store, runs ? { runs } : {});
+    const session = openSession(store, { telemetry, ...(runs ? { runs } : {}) });
     if (runs) await learnTime(session, signal);
     const result = await action({ session, output: outputOf(command), signal });
     await session.close();

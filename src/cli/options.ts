@@ -76,6 +76,12 @@ export function positiveInteger(value: string): number {
   throw new InvalidArgumentError('It must be a whole number from 1 on.');
 }
 
+export function port(value: string): number {
+  const number = /^[0-9]{1,5}$/.test(value) ? Number(value) : -1;
+  if (number >= 0 && number <= 65_535) return number;
+  throw new InvalidArgumentError('It must be a port from 0 to 65535.');
+}
+
 export function duration(value: string): number {
   return parseDuration(value);
 }

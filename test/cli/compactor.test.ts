@@ -1,9 +1,18 @@
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { runSchedule, type ScheduledPass, type Trigger } from '../../compactor/schedule.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { compactedSchema, inspectSchema } from './contract.ts';
 import { COMPACTOR, EVENTS, jsonOf, onStore, run, tempDir, writeEvents } from './support.ts';
+
+async function freePort(): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return String(port);
+}
 
 describe('runfold-compactor', () => {
   const dir = tempDir();
@@ -36,17 +45,25 @@ describe('runfold-compactor', () => {
 
   it('--schedule makes passes until SIGTERM, then exits with 0', async () => {
     let killed = false;
+    let metrics: Promise<string> | null = null;
+    const port = await freePort();
     const ran = await run(
       COMPACTOR,
-      ['--schedule', '* * * * * *', '--full-every', '1', '--json', '--store', url],
+      ['--schedule', '* * * * * *', '--full-every', '1', '--json', '--store', url, '--metrics-port', port],
       {
         onOutput: (stdout, kill) => {
-          if (stdout.includes('"pass":2') && !killed) kill('SIGTERM');
-          killed ||= stdout.includes('"pass":2');
+          if (!stdout.includes('"pass":2') || killed) return;
+          killed = true;
+          metrics = fetch(`http://127.0.0.1:${port}/metrics`)
+            .then((response) => response.text())
+            .finally(() => kill('SIGTERM'));
         },
       },
     );
     expect(ran).toMatchObject({ code: 0, signal: null, stderr: '' });
+    expect(await metrics).toMatch(/^runfold_passes_total{result="ok"} [12]$/m);
+    expect(await metrics).toMatch(/^runfold_fold_ties_total 0$/m);
+    expect(await metrics).not.toContain('acme');
     const lines = ran.stdout
       .trimEnd()
       .split('\n')

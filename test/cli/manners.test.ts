@@ -44,6 +44,7 @@ describe.concurrent('wrong use: exit code 2, one sentence, a hint, nothing on st
     [[...S, '--once', '--schedule', '* * * * *'], /--once or --schedule/],
     [[...S, '--schedule', 'now and then'], /"now and then" is not a schedule/],
     [['--once'], /No store was named/],
+    [[...S, '--once', '--metrics-port', '0'], /--metrics-port goes with --schedule/],
   ];
 
   it.each([

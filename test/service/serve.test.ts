@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { openFileStore } from '../../src/store/file.ts';
-import { jsonOf, RUNFOLD, run, tempDir } from '../cli/support.ts';
+import { EVENTS, jsonOf, RUNFOLD, run, tempDir, writeEvents } from '../cli/support.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { worldOn } from '../support/world.ts';
 
@@ -101,6 +101,47 @@ describe.concurrent('runfold serve', () => {
     await watched;
     expect(ran.code).toBe(0);
     expect(ran.stderr).toContain('"org":"acme","artifacts":1,"waiting":0,"msg":"expired artifacts"');
+  });
+
+  it('folds an embedded store by itself and shows it in the metrics; with --no-compact it does not', async () => {
+    const metricsOf = async (store: string, ...more: string[]) => {
+      let asked: Promise<string> | null = null;
+      const args = ['serve', '--dev', '--open-metrics', '--port', '0', '--store', store, ...more];
+      const ran = await run(RUNFOLD, args, {
+        env: { RUNFOLD_TOKEN_SECRET: '' },
+        onOutput(text, kill) {
+          const url = /(http:\/\/\S+)\/docs/.exec(text)?.[1];
+          if (asked !== null || url === undefined || !text.includes('curl')) return;
+          asked = (async () => {
+            for (let i = 0; ; i++) {
+              const metrics = await (await fetch(`${url}/metrics`)).text();
+              if (/runfold_folds_total{outcome="committed"} 1/.test(metrics) || i > 30) return metrics;
+              await new Promise((resolve) => setTimeout(resolve, 100));
+            }
+          })().finally(() => kill('SIGTERM'));
+        },
+      });
+      return { ...ran, metrics: await asked! };
+    };
+    const store = `file:${join(tempDir(), 's')}?fsync=off`;
+    const events = writeEvents(join(tempDir(), 'events.ndjson'), EVENTS);
+    await run(RUNFOLD, ['import', 'openlineage', events, '--org', 'demo', '--store', store]);
+    const idle = await metricsOf(store, '--no-compact');
+    expect(idle.stdout).toContain('It folds nothing');
+    expect(idle.metrics).not.toContain('runfold_fold');
+    const folding = await metricsOf(store, '--compact', '* * * * * *');
+    expect(folding.stdout).toContain('It folds what is new by itself (--compact "* * * * * *")');
+    expect(folding.metrics).toContain('runfold_folds_total{outcome="committed"} 1');
+    expect(folding.code).toBe(0);
+    const wrong = await run(
+      RUNFOLD,
+      ['serve', '--dev', '--port', '0', '--store', store, '--compact', 'soon'],
+      {
+        env: { RUNFOLD_TOKEN_SECRET: '' },
+      },
+    );
+    expect(wrong.stderr).toMatch(/"soon" is not a schedule/);
+    expect(wrong.code).toBe(2);
   });
 
   it('takes the tokens that `runfold token` makes with its secret, and no others', async () => {

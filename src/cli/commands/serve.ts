@@ -1,20 +1,23 @@
 import { randomBytes } from 'node:crypto';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
+import { cronTrigger } from '../../../compactor/schedule.ts';
 import { systemClock } from '../../core/clock.ts';
-import { errorMessage, InputError } from '../../core/errors.ts';
+import { InputError } from '../../core/errors.ts';
 import type { ResultStore } from '../../runs/results.ts';
-import type { Logger } from '../../service/service.ts';
+import type { ServiceLimits } from '../../service/limits.ts';
 import type { TokenVerifier } from '../../service/tokens.ts';
-import type { Session } from '../../session.ts';
 import { type CommandContext, withSession } from '../context.ts';
-import type { GlobalOptions } from '../options.ts';
-import { positiveInteger } from '../options.ts';
+import { listening } from '../listening.ts';
+import { durationOrOff, type GlobalOptions, port, positiveInteger } from '../options.ts';
 import { resultsOption, withResults } from '../results.ts';
+import { foldOnSchedule, sweepAtStart } from '../serve-upkeep.ts';
 import { audienceOption, issuerOption, secretFrom } from './token.ts';
 
 const DEV_STORE = 'file:./runfold-data';
 const DEV_ORG = 'demo';
 const DEV_TOKEN_MS = 12 * 3_600_000;
+/** Of stores that one host has to itself: nobody else would fold them. */
+const EMBEDDED_SCHEDULE = '*/10 * * * * *';
 const LOCAL = ['127.0.0.1', '::1', 'localhost'];
 
 interface ServeOptions {
@@ -28,6 +31,9 @@ interface ServeOptions {
   audience: string;
   openMetrics?: boolean;
   rate?: number;
+  /** False: --no-compact. */
+  compact?: string | false;
+  maxFoldLag?: number | 'off';
 }
 
 interface Auth {
@@ -57,6 +63,16 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
     .option('--open-metrics', 'let anybody read /metrics (default: operators)')
     .addOption(resultsOption())
     .option('--rate <n>', 'requests per second and org', positiveInteger)
+    .option(
+      '--compact <cron>',
+      `fold at these times, UTC (default: "${EMBEDDED_SCHEDULE}" for file: and memory:, else never)`,
+    )
+    .option('--no-compact', 'fold nothing: a runfold-compactor does')
+    .option(
+      '--max-fold-lag <age>',
+      'not ready when folds are behind by more; off: never mind (default: 15m)',
+      durationOrOff,
+    )
     .action(async (options: ServeOptions, command: Command) => {
       const auth = await authOf(options);
       if (options.dev && command.optsWithGlobals<GlobalOptions>().store === undefined) {
@@ -82,67 +98,73 @@ async function serve(
   version = '0',
 ): Promise<void> {
   // The libraries of the service load with it alone: other commands start without them.
-  const [{ createService, listen }, { pino }] = await Promise.all([
+  const [{ createService, listen }, { Metrics }, { pino }] = await Promise.all([
     import('../../service/index.ts'),
+    import('../../telemetry/index.ts'),
     import('pino'),
   ]);
   const logger = pino(
     { level: process.env.RUNFOLD_LOG_LEVEL ?? 'info', base: null },
     pino.destination({ fd: 2, sync: false }),
   );
+  const schedule = scheduleOf(session.store.url, options);
+  const trigger = schedule === null ? null : cronTrigger(schedule);
+  const metrics = new Metrics(
+    trigger === null ? ['service', 'store'] : ['service', 'store', 'compactor'],
+    version,
+  );
   const service = createService({
     session,
+    metrics,
     encodeArrow: async (rows) => (await import('../../snapshot/arrow.ts')).toArrowStream(rows),
     verifier: auth.verifier,
     version,
     logger,
     openMetrics: options.openMetrics ?? false,
-    limits:
-      options.rate === undefined ? {} : { orgRequestsPerSecond: options.rate, orgBurst: 2 * options.rate },
+    limits: limitsOf(options),
   });
-  const listening = await listen(service, { port: options.port, host: options.host });
-  const { url } = listening;
+  const at = { port: options.port, host: options.host };
+  const server = await listening(at, listen(service, at));
+  const { url } = server;
   output.value({ url, docs: `${url}/docs`, store: session.store.url, token: auth.token });
   output.line(`runfold serves ${session.store.url}`);
   output.line();
   output.line(`  ${url}/docs           what it can do`);
   output.line(`  ${url}/api/v1/lineage where OpenLineage clients post (their url: ${url})`);
   output.line(`  ${url}/readyz         whether it is ready`);
+  output.line();
+  output.line(
+    schedule === null
+      ? 'It folds nothing: let a runfold-compactor run beside it.'
+      : `It folds what is new by itself (--compact "${schedule}"); --no-compact leaves that to a runfold-compactor.`,
+  );
   if (auth.token !== null) tellDev(output, url, auth.token);
-  const sweep = results === undefined ? null : sweepAtStart(session, results, logger, signal);
+  const upkeep = [
+    ...(results === undefined ? [] : [sweepAtStart(session, results, logger, signal)]),
+    ...(trigger === null ? [] : [foldOnSchedule(session, trigger, results, logger, signal)]),
+  ];
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
   logger.info({}, 'draining');
-  await listening.close();
-  await sweep;
+  await Promise.all([server.close(), ...upkeep]);
   logger.flush();
 }
 
-/** What expired while nobody looked. Later on a compactor does it, on its schedule. Requests do not wait for it. */
-async function sweepAtStart(
-  session: Session,
-  results: ResultStore | null,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  const { expireOrg, listOrgs } = await import('../../../compactor/index.ts');
-  try {
-    for (const org of await listOrgs(session.store, signal)) {
-      const done = await expireOrg(session, org, session.recorder, { results, signal }).catch(
-        (error: unknown) => {
-          if (signal.aborted) throw error;
-          logger.error({ org, error: errorMessage(error) }, 'expired artifacts were not removed');
-        },
-      );
-      if (done && done.artifacts.length > 0)
-        logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
-    }
-  } catch (error) {
-    if (!signal.aborted)
-      logger.error({ error: errorMessage(error) }, 'expired artifacts were not looked for');
-  }
+/** When it folds; null: never. Any number of compactors may fold a store, so this one does no harm beside others. */
+function scheduleOf(storeUrl: string, { compact }: ServeOptions): string | null {
+  if (compact !== undefined) return compact === false ? null : compact;
+  return /^(file|memory):/.test(storeUrl) ? EMBEDDED_SCHEDULE : null;
+}
+
+function limitsOf({ rate, maxFoldLag }: ServeOptions): Partial<ServiceLimits> {
+  return {
+    ...(rate === undefined ? {} : { orgRequestsPerSecond: rate, orgBurst: 2 * rate }),
+    ...(maxFoldLag === undefined
+      ? {}
+      : { foldLagMaxMs: maxFoldLag === 'off' ? Number.POSITIVE_INFINITY : maxFoldLag }),
+  };
 }
 
 function tellDev(output: CommandContext['output'], url: string, token: string): void {
@@ -195,10 +217,4 @@ async function authOf(options: ServeOptions): Promise<Auth> {
     now: systemClock.now(),
   });
   return { verifier: secretVerifier({ ...rules, secret }), token };
-}
-
-function port(value: string): number {
-  const number = /^[0-9]{1,5}$/.test(value) ? Number(value) : -1;
-  if (number >= 0 && number <= 65_535) return number;
-  throw new InvalidArgumentError('It must be a port from 0 to 65535.');
 }
