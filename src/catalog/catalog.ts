@@ -211,6 +211,14 @@ export class OrgCatalog extends OrgView {
     });
   }
 
+  /**
+   * How far `state` goes: everything acknowledged before the server time `listedAt` is in it, and so are the entries
+   * `listed`, of which some are named later. Of the same refresh as `state`, read in the same turn.
+   */
+  get place(): Pick<Loaded, 'listedAt' | 'listed'> {
+    return this.#loaded ?? { listedAt: 0, listed: new Set() };
+  }
+
   #next(): Promise<void> {
     if (this.#waiting !== null) return this.#waiting;
     const before = this.#running ?? Promise.resolve();

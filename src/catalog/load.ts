@@ -168,7 +168,7 @@ export async function loadVersion(
 }
 
 /** Facts that the snapshot states besides its rows. */
-function withTombstones(manifest: Manifest | null): Overlay {
+export function withTombstones(manifest: Manifest | null): Overlay {
   const overlay = new Overlay();
   for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? []) {
     overlay.apply({ kind: 'delete', run_id, revision, deleted_at });

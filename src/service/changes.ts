@@ -1,20 +1,20 @@
 import { LRUCache } from 'lru-cache';
-import { z } from 'zod';
-import type { CatalogState } from '../catalog/state.ts';
-import { forEachRow } from '../catalog/views.ts';
 import type { Clock } from '../core/clock.ts';
 import { throwIfAborted } from '../core/clock.ts';
-import type { Projection } from '../runs/projection.ts';
+import type { Session } from '../session.ts';
+import { type Change, changesBetween, mayHaveSealed } from './changes-between.ts';
+import {
+  type ChangesCursor,
+  decodeChanges,
+  encodeChanges,
+  onwards,
+  type Place,
+  placeOf,
+} from './changes-cursor.ts';
+import { Elsewhere } from './changes-elsewhere.ts';
 import type { ServiceLimits } from './limits.ts';
 import type { OrgCache, OrgSnapshot } from './org-cache.ts';
-import { decodeCursor, encodeCursor } from './pages.ts';
 import { Problem } from './problem.ts';
-
-export interface Change {
-  readonly run_id: string;
-  /** Null: the catalog does not have it any more. */
-  readonly run: Projection | null;
-}
 
 export interface ChangeBatch {
   readonly changes: readonly Change[];
@@ -25,69 +25,77 @@ export interface ChangeBatch {
 
 /** What changed between the snapshots of one org, numbered; the oldest are forgotten. */
 interface Feed {
-  readonly epoch: string;
+  readonly id: string;
   snapshot: OrgSnapshot;
   /** Number of the newest change. */
   last: number;
-  readonly changes: { readonly number: number; readonly change: Change }[];
+  /** `before`: where a cursor stands that has not seen it. */
+  readonly changes: { readonly number: number; readonly change: Change; readonly before: Place }[];
   watchers: number;
   /** Monotonic ms. */
   usedAt: number;
 }
 
-const cursorSchema = z.tuple([z.literal('changes'), z.string(), z.number().int().nonnegative()]);
 const FEEDS_MAX = 1_000;
 
 /**
- * Changes since a cursor. A cursor is good in the process that gave it, as long as that remembers so far back; else
- * CURSOR_EXPIRED, and the caller reads the lists again. Between snapshots a run's intermediate states are not seen:
- * each change is the run as it is then. While somebody waits, the org is looked at every `watchPauseMs`, once for
- * all who wait.
+ * Changes since a cursor. The process that gave a cursor numbers the changes that it saw since, and tells each once. Any
+ * other finds them by the place in the log and in the versions that the cursor names too (changes-elsewhere.ts): none is
+ * missed, some may come twice. Between snapshots a run's intermediate states are not seen: each change is the run as it
+ * is then. While somebody waits, the org is looked at every `watchPauseMs`, once for all who wait.
  */
 export class ChangeFeeds {
   readonly #cache: OrgCache;
+  readonly #session: Session;
   readonly #clock: Clock;
   readonly #limits: ServiceLimits;
-  readonly #feeds: LRUCache<string, Feed>;
-  readonly #newEpoch: () => string;
+  readonly #elsewhere: Elsewhere;
+  readonly #feeds = new LRUCache<string, Feed>({ max: FEEDS_MAX });
   #closed = false;
 
-  constructor(cache: OrgCache, clock: Clock, limits: ServiceLimits, newEpoch: () => string) {
+  constructor(cache: OrgCache, session: Session, clock: Clock, limits: ServiceLimits) {
     this.#cache = cache;
+    this.#session = session;
     this.#clock = clock;
     this.#limits = limits;
-    this.#newEpoch = newEpoch;
-    this.#feeds = new LRUCache({ max: FEEDS_MAX });
+    this.#elsewhere = new Elsewhere(session);
   }
 
   /** The cursor of now: what is acknowledged before this call is not reported after it. */
   async start(orgId: string, signal: AbortSignal): Promise<string> {
     const feed = await this.#look(orgId, 0, signal);
-    return cursorOf(feed, feed.last);
+    return cursorOf(feed, feed.last, this.#placeOf(feed.snapshot));
   }
 
   /** Waits until something changed or `waitMs` have passed. Throws CURSOR_EXPIRED. */
   async next(orgId: string, cursor: string, waitMs: number, signal: AbortSignal): Promise<ChangeBatch> {
-    const [, epoch, seen] = decodeCursor(cursor, cursorSchema);
-    const known = this.#feeds.get(orgId);
-    if (known === undefined || known.epoch !== epoch) throw expired();
-    if (known.watchers >= this.#limits.watchersMax) {
+    const from = decodeChanges(cursor);
+    const until = this.#clock.monotonic() + waitMs;
+    const known = from.k === 'at' ? from.place : from;
+    const feed = await this.#look(orgId, 0, signal);
+    if (feed.watchers >= this.#limits.watchersMax) {
       throw new Problem('RATE_LIMITED', 'Too many callers wait for changes of this org.');
     }
-    known.watchers++;
+    feed.watchers++;
     try {
-      const until = this.#clock.monotonic() + waitMs;
-      for (let maxAgeMs = 0; ; maxAgeMs = this.#limits.watchPauseMs) {
+      let seen = numberIn(feed, from);
+      if (seen === null) {
+        seen = feed.last;
+        const batch = await this.#since(feed, from, signal);
+        if (batch.changes.length > 0 || from.k === 'page') return batch;
+      }
+      for (;;) {
         throwIfAborted(signal);
-        const feed = await this.#look(orgId, maxAgeMs, signal);
-        if (feed !== known) throw expired();
-        const batch = this.#since(feed, seen);
+        const batch = this.#after(feed, seen, known);
         const left = until - this.#clock.monotonic();
         if (batch.changes.length > 0 || left <= 0 || this.#closed) return batch;
         await this.#clock.sleep(Math.min(left, this.#limits.watchPauseMs), signal);
+        const looked = await this.#look(orgId, this.#limits.watchPauseMs, signal);
+        // The feed had to begin anew: the place of the cursor still tells what changed since.
+        if (looked !== feed) return { changes: [], cursor: batch.cursor, more: true };
       }
     } finally {
-      known.watchers--;
+      feed.watchers--;
     }
   }
 
@@ -96,14 +104,37 @@ export class ChangeFeeds {
     this.#closed = true;
   }
 
-  #since(feed: Feed, seen: number): ChangeBatch {
+  /** For a cursor that is not of this feed. */
+  async #since(feed: Feed, from: ChangesCursor, signal: AbortSignal): Promise<ChangeBatch> {
+    const { snapshot, last } = feed;
+    const { pageLimitMax } = this.#limits;
+    if (from.k === 'at') {
+      const changes = await this.#elsewhere.since(snapshot, from.place, signal);
+      const cursor = cursorOf(feed, last, onwards(this.#placeOf(snapshot), from.place));
+      if (changes.length <= pageLimitMax) return { changes, cursor, more: false };
+    }
+    const base = from.k === 'at' ? from.place : from;
+    const after = from.k === 'at' ? '' : from.after;
+    const all = await this.#elsewhere.sinceVersion(snapshot, base, signal);
+    const rest = all.filter(({ run_id }) => run_id > after);
+    const changes = rest.slice(0, pageLimitMax);
+    // Pages that follow each other are of later and later states: afterwards all since the first one is told once more.
+    const place = from.k === 'at' ? onwards(this.#placeOf(snapshot), from.place) : from.place;
+    const more = rest.length > changes.length;
+    const cursor: ChangesCursor = more
+      ? { k: 'page', v: base.v, w: base.w, after: changes.at(-1)!.run_id, place }
+      : { k: 'at', feed: '', n: 0, place };
+    return { changes, cursor: encodeChanges(cursor), more: true };
+  }
+
+  #after(feed: Feed, seen: number, known: Pick<Place, 'v' | 'w'>): ChangeBatch {
     const oldest = feed.last - feed.changes.length;
-    if (seen > feed.last || seen < oldest) throw expired();
     const fresh = feed.changes.slice(seen - oldest);
     const sent = fresh.slice(0, this.#limits.pageLimitMax);
+    const place = fresh[sent.length]?.before ?? this.#placeOf(feed.snapshot);
     return {
       changes: sent.map(({ change }) => change),
-      cursor: cursorOf(feed, sent.at(-1)?.number ?? seen),
+      cursor: cursorOf(feed, sent.at(-1)?.number ?? seen, onwards(place, known)),
       more: fresh.length > sent.length,
     };
   }
@@ -112,11 +143,11 @@ export class ChangeFeeds {
     const snapshot = await this.#cache.get(orgId, maxAgeMs, signal);
     const now = this.#clock.monotonic();
     let feed = this.#feeds.get(orgId);
-    if (feed !== undefined && this.#isForgotten(feed, now)) feed = undefined;
-    if (feed === undefined) {
-      feed = { epoch: this.#newEpoch(), snapshot, last: 0, changes: [], watchers: 0, usedAt: now };
+    if (feed === undefined || this.#isForgotten(feed, now) || !this.#advance(feed, snapshot)) {
+      const id = this.#session.random.u32().toString(36);
+      feed = { id, snapshot, last: 0, changes: [], watchers: 0, usedAt: now };
       this.#feeds.set(orgId, feed);
-    } else if (snapshot.asOf > feed.snapshot.asOf) this.#advance(feed, snapshot);
+    }
     feed.usedAt = now;
     return feed;
   }
@@ -125,65 +156,33 @@ export class ChangeFeeds {
     return watchers === 0 && now - usedAt > this.#limits.watchIdleMs;
   }
 
-  #advance(feed: Feed, snapshot: OrgSnapshot): void {
+  /** False where the feed cannot tell what changed. */
+  #advance(feed: Feed, snapshot: OrgSnapshot): boolean {
     const before = feed.snapshot;
-    feed.snapshot = snapshot;
-    if (before.state === snapshot.state) return;
-    for (const change of changesBetween(before.state, snapshot.state)) {
-      feed.changes.push({ number: ++feed.last, change });
-    }
-    feed.changes.splice(0, Math.max(0, feed.changes.length - this.#limits.changesMax));
-  }
-}
-
-function cursorOf({ epoch }: Feed, number: number): string {
-  return encodeCursor(['changes', epoch, number]);
-}
-
-function expired(): Problem {
-  return new Problem(
-    'CURSOR_EXPIRED',
-    'This process does not remember so far back, or another one gave the cursor.',
-    {
-      hint: 'Ask for changes without a cursor, then read the lists again.',
-    },
-  );
-}
-
-/**
- * Runs whose row is another. With the same snapshot below, only the tail is compared; after a fold, every row by its
- * revision. A row that left the head is gone only where a tombstone or a delete record says so: others were sealed.
- */
-export function changesBetween(before: CatalogState, after: CatalogState): Change[] {
-  const changes: Change[] = [];
-  if (before.base === after.base && before.manifest === after.manifest) {
-    for (const [runId, fact] of after.overlay.facts) {
-      if (before.overlay.facts.get(runId) === fact) continue;
-      const known = revisionIn(before, runId);
-      // A late record of an older revision is no change.
-      if (fact.kind === 'put' && fact.row.revision > known) changes.push({ run_id: runId, run: fact.row });
-      if (fact.kind === 'delete' && known > 0) changes.push({ run_id: runId, run: null });
-    }
-    return changes;
-  }
-  for (const segment of after.segments) {
-    forEachRow(segment, (i) => {
-      const runId = segment.rows.runId(i);
-      if (segment.rows.revision(i) > revisionIn(before, runId)) {
-        changes.push({ run_id: runId, run: segment.rows.get(i) });
+    if (snapshot === before || snapshot.asOf < before.asOf) return true;
+    if (before.state !== snapshot.state) {
+      if (mayHaveSealed(before.state, snapshot.state)) return false;
+      const place = this.#placeOf(before);
+      for (const change of changesBetween(before.state, snapshot.state)) {
+        feed.changes.push({ number: ++feed.last, change, before: place });
       }
-    });
+      feed.changes.splice(0, Math.max(0, feed.changes.length - this.#limits.changesMax));
+    }
+    feed.snapshot = snapshot;
+    return true;
   }
-  const gone = new Set(after.manifest?.tombstones.map(({ run_id }) => run_id));
-  for (const [runId, fact] of after.overlay.facts) if (fact.kind === 'delete') gone.add(runId);
-  for (const runId of gone) if (revisionIn(before, runId) > 0) changes.push({ run_id: runId, run: null });
-  return changes;
+
+  #placeOf(snapshot: OrgSnapshot): Place {
+    return placeOf(snapshot, this.#session.limits.entryLagMaxMs);
+  }
 }
 
-/** 0: not there. */
-function revisionIn({ base, overlay }: CatalogState, runId: string): number {
-  const fact = overlay.facts.get(runId);
-  if (fact?.kind === 'delete') return 0;
-  const at = base.indexOf(runId);
-  return Math.max(at < 0 ? 0 : base.revision(at), fact?.row.revision ?? 0);
+function cursorOf({ id }: Feed, n: number, place: Place): string {
+  return encodeChanges({ k: 'at', feed: id, n, place });
+}
+
+/** Null: the feed did not give this cursor, or has forgotten what came after it. */
+function numberIn(feed: Feed, from: ChangesCursor): number | null {
+  if (from.k !== 'at' || from.feed !== feed.id) return null;
+  return from.n <= feed.last && from.n >= feed.last - feed.changes.length ? from.n : null;
 }

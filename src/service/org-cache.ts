@@ -15,6 +15,9 @@ export interface OrgSnapshot {
   readonly tag: string;
   /** Monotonic ms: everything acknowledged before is in `state`. */
   readonly asOf: number;
+  /** The same in server time, and entries that are in `state` too: see OrgCatalog.place. */
+  readonly listedAt: number;
+  readonly listed: ReadonlySet<string>;
   /** What the catalog object gave, before it was found to be the same as before. */
   readonly given: CatalogState;
   /** What damage keeps out of `state`, in one sentence; null: nothing. */
@@ -140,15 +143,24 @@ export class OrgCache {
   #keep(orgId: string, catalog: OrgCatalog, asOf: number): OrgSnapshot {
     const before = this.#snapshots.peek(orgId) ?? null;
     const given = catalog.state;
+    const { listedAt, listed } = catalog.place;
     if (before !== null && before.given === given) {
       // Another caller shared this refresh and was here first.
       if (before.asOf >= asOf) return before;
-      return this.#set({ ...before, asOf });
+      return this.#set({ ...before, asOf, listedAt, listed });
     }
     this.#hooks.onRefresh?.(orgId, catalog.stats);
     const incomplete = incompleteOf(catalog.stats);
     if (before !== null && isSameState(before.state, given)) {
-      return this.#set({ ...before, catalog, asOf: Math.max(asOf, before.asOf), given, incomplete });
+      return this.#set({
+        ...before,
+        catalog,
+        asOf: Math.max(asOf, before.asOf),
+        listedAt,
+        listed,
+        given,
+        incomplete,
+      });
     }
     const tag = `${this.#process}-${(++this.#tags).toString(36)}`;
     const snapshot = {
@@ -157,6 +169,8 @@ export class OrgCache {
       state: given,
       tag,
       asOf: Math.max(asOf, before?.asOf ?? 0),
+      listedAt,
+      listed,
       given,
       incomplete,
     };

@@ -81,7 +81,7 @@ export function createService(options: ServiceOptions): Service {
     },
     onBackgroundError: (org, error) => logger.warn({ org, error: errorMessage(error) }, 'refresh failed'),
   });
-  const changes = new ChangeFeeds(orgs, clock, limits, () => session.random.u32().toString(36));
+  const changes = new ChangeFeeds(orgs, session, clock, limits);
   const admission = new Admission(limits);
   const readiness = new Readiness(session, clock, limits, logger);
   const views = newViewCache(limits.viewCacheBytesMax);

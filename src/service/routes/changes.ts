@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { RULES } from '../access.ts';
+import { CHANGES_CURSOR_MAX } from '../changes-cursor.ts';
 import { refusalOf } from '../problem.ts';
 import { type Call, json, type Route, route } from '../route.ts';
 import { changesView } from '../schemas.ts';
@@ -16,10 +17,11 @@ export const changesRoutes: readonly Route[] = [
     summary: 'Runs that changed since a cursor: long poll, or server-sent events',
     description:
       'Without a cursor: the cursor of now, at once. Ask for it first, then read the lists with ' +
-      '`Cache-Control: max-age=0`, then follow the changes: none is missed. With `Accept: text/event-stream` the ' +
+      '`Cache-Control: max-age=0`, then follow the changes, through any replica: none is missed, some may come ' +
+      'twice. With `Accept: text/event-stream` the ' +
       'answer is a stream of `change` events, whose ids are cursors; a reconnect goes on from `Last-Event-ID`.',
     query: z.strictObject({
-      cursor: z.string().max(4_096).optional(),
+      cursor: z.string().max(CHANGES_CURSOR_MAX).optional(),
       wait_ms: z.coerce
         .number()
         .int()
