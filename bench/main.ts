@@ -27,6 +27,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'One cold refresh against what one would use instead',
     load: () => import('./cold-refresh.ts'),
   },
+  service: {
+    about: 'The HTTP service under load: requests per second, p99; warm and cold orgs',
+    load: () => import('./service.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
@@ -35,6 +39,7 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'SVG and HTML of a kept cold-refresh: plots RESULT.json [DIRECTORY]',
     load: () => import('./plots.ts'),
   },
+  'service:load': { about: null, load: () => import('./service/load.ts') },
   'scale:build': { about: null, load: () => import('./scale/build.ts') },
   'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
 };
