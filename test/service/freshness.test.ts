@@ -6,6 +6,7 @@ import { maxAgeOf } from '../../src/service/view.ts';
 import { entryKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { FakeClock, settle } from '../support/fake-clock.ts';
+import { gate } from '../support/intercept.ts';
 import { ORG } from '../support/runs.ts';
 import { AUDIENCE, ISSUER, NOW, RUNS, SECRET, serve, tokenFor } from './support.ts';
 
@@ -172,6 +173,34 @@ describe('load', () => {
     expect(statuses).toEqual([404, 404, 404, 404, 404, 429, 429, 429, 429]);
     expect(served.service.admission.inFlight).toBe(0);
     expect(served.service.admission.waiting).toBe(0);
+  });
+
+  it("an org's flood shares its refreshes, and another's refresh passes it by", async () => {
+    const served = await serve({ orgInFlightMax: 4, orgWaitingMax: 8 });
+    for (const org of [ORG, 'other'])
+      await served.world.session.recorder.create(org, { run_id: `of-${org}` });
+    const held = gate();
+    const asked: string[] = [];
+    const { store } = served.world.session;
+    const { list } = store;
+    store.list = async (options) => {
+      asked.push(options.prefix);
+      if (options.prefix.includes(`/${ORG}/`)) await held.opened;
+      return list.call(store, options);
+    };
+    const flood = Array.from({ length: 200 }, () => served.json('GET', RUNS, NOW));
+    await vi.waitFor(() => expect(served.service.admission.waiting).toBe(8));
+    const other = await tokenFor({ orgs: ['other'] });
+    const answer = await served.json('GET', '/v1/orgs/other/runs', { ...NOW, token: other });
+    expect(answer.body.runs).toMatchObject([{ run_id: 'of-other' }]);
+    // The flood is still where it was, and has cost the store one request.
+    expect(served.service.admission.waiting).toBe(8);
+    expect(asked.filter((prefix) => prefix.includes(`/${ORG}/`))).toHaveLength(1);
+    held.open();
+    const statuses = (await Promise.all(flood)).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 200)).toHaveLength(12);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(188);
+    expect(asked.filter((prefix) => prefix.includes(`/${ORG}/`)).length).toBeLessThan(12);
   });
 
   it('a full process sheds; a request that takes too long is answered, a write as unknown', async () => {
