@@ -129,13 +129,14 @@ export class Telemetry {
     };
     const inner = () => work((more) => Object.assign(facts, more));
     const outer = watching.reduce<() => Promise<T>>((next, one) => () => one.within(next), inner);
+    let failure: unknown = null;
     try {
-      const result = await outer();
-      end(null);
-      return result;
+      return await outer();
     } catch (error) {
-      end(error);
+      failure = error;
       throw error;
+    } finally {
+      end(failure);
     }
   }
 }

@@ -126,7 +126,7 @@ async function serve(
   const at = { port: options.port, host: options.host };
   const server = await listening(at, listen(service, at));
   const { url } = server;
-  output.value({ url, docs: `${url}/docs`, store: session.store.url, token: auth.token });
+  output.value({ url, docs: `${url}/docs`, store: session.store.url, compact: schedule, token: auth.token });
   output.line(`runfold serves ${session.store.url}`);
   output.line();
   output.line(`  ${url}/docs           what it can do`);
