@@ -31,6 +31,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'The HTTP service under load: requests per second, p99; warm and cold orgs',
     load: () => import('./service.ts'),
   },
+  backfill: {
+    about: 'Runs per second that one backfill process indexes',
+    load: () => import('./backfill.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
