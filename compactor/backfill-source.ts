@@ -1,7 +1,6 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, StoreError } from '../src/core/errors.ts';
-import { decodeSegment, isId } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import type { Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
@@ -9,6 +8,7 @@ import { type ResumableScan, SqlRunStore } from '../src/runs/sql-run-store.ts';
 import { parseRunKey, RUNS_PREFIX, runsPrefix } from '../src/store/keys.ts';
 import type { ListPage, ObjectStore } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
+import { listOrgs, orgsUnder } from './orgs.ts';
 
 /** Behind every run id of an org. */
 const BEYOND = '\u{10ffff}';
@@ -57,6 +57,16 @@ export function runSource({
   return objects === null ? scanSource(runs) : objectSource(objects, runs, limits.parallelMax);
 }
 
+/** Every org that has a catalog or canonical runs, wherever those live; sorted. */
+export async function everyOrg(
+  context: Pick<CompactorContext, 'runs' | 'store' | 'limits'>,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const orgs = new Set(await listOrgs(context.store, signal));
+  for await (const orgId of runSource(context).orgs(signal)) orgs.add(orgId);
+  return [...orgs].sort();
+}
+
 /** Cursors are encoded run ids as they stand in keys, `.json` and all: their order is that of the listing. */
 function objectSource(store: ObjectStore, runs: RunStore, parallel: number): RunSource {
   const fileOf = (runId: string) => `${encodeURIComponent(runId)}.json`;
@@ -72,7 +82,7 @@ function objectSource(store: ObjectStore, runs: RunStore, parallel: number): Run
     } while (pageToken !== undefined);
   }
   return {
-    orgs: (signal) => objectOrgs(store, signal),
+    orgs: (signal) => orgsUnder(store, RUNS_PREFIX, signal),
     async *cursors(orgId, signal) {
       for await (const page of pages(orgId, null, null, signal)) for (const { cursor } of page) yield cursor;
     },
@@ -114,18 +124,6 @@ async function readOne(
     if (signal.aborted || problem instanceof StoreError) throw problem;
     return { key, cursor, problem };
   }
-}
-
-async function* objectOrgs(store: ObjectStore, signal?: AbortSignal): AsyncIterable<string> {
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
-    for (const prefix of page.prefixes) {
-      const orgId = decodeSegment(prefix.slice(RUNS_PREFIX.length, -1));
-      if (isId(orgId)) yield orgId;
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
 }
 
 /** Any run store, through its scan: cursors are run ids. One that cannot start in the middle is read from its start. */

@@ -2,11 +2,13 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
 import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
-import { DIRTY_PREFIX, ORGS_PREFIX, orgOfDirtyKey, orgOfKey, shardOf } from '../src/store/keys.ts';
+import { DIRTY_PREFIX, orgOfDirtyKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
 import { type Expired, type ExpireOptions, expireOrg } from './expire.ts';
+import { exportLegacy } from './export-legacy.ts';
+import { listOrgs } from './orgs.ts';
 import { type OrphanSweep, sweepOrphans } from './orphans.ts';
 import { type Swept, sweepOrg } from './sweep.ts';
 
@@ -19,8 +21,21 @@ export interface Failure {
 
 /** Of one org. What was not asked for is not there. */
 export type PassResult =
-  | (Compacted & { swept?: Swept | Failure; expired?: Expired | Failure; orphans?: OrphanSweep | Failure })
+  | (Compacted & {
+      swept?: Swept | Failure;
+      expired?: Expired | Failure;
+      orphans?: OrphanSweep | Failure;
+      exported?: ExportCounts | Failure;
+    })
   | ({ org_id: string } & Failure);
+
+/** Of an export after a fold, objects. */
+export interface ExportCounts {
+  runs: number;
+  written: number;
+  removed: number;
+  unconfirmed: number;
+}
 
 export interface PassOptions {
   /** Which orgs: these, those with a dirty marker (the default), or every org there is. */
@@ -35,6 +50,8 @@ export interface PassOptions {
   expire?: ({ recorder: Recorder } & Pick<ExpireOptions, 'results'>) | undefined;
   /** Sweep each org's orphans after the fold: see sweepOrphans. */
   orphans?: boolean | undefined;
+  /** Bring each org's legacy export up to date after a fold that committed: see exportLegacy. */
+  exportLegacy?: boolean | undefined;
   /** Once aborted no further org is begun; those that are being compacted are finished. */
   drain?: AbortSignal | undefined;
   onStart?: ((orgs: number) => void) | undefined;
@@ -84,7 +101,7 @@ async function pass(context: CompactorContext, options: PassOptions): Promise<Pa
 async function keepUp(
   context: CompactorContext,
   orgId: string,
-  { sweep, expire, orphans }: PassOptions,
+  { sweep, expire, orphans, exportLegacy: exports }: PassOptions,
   signal: AbortSignal,
 ): Promise<PassResult> {
   const swept = sweep && (await safely(signal, () => sweepOrg(context, orgId, sweep, { signal })));
@@ -96,11 +113,28 @@ async function keepUp(
   const compacted = await safely(signal, () => compactOrg(context, orgId, { signal }));
   if (isFailure(compacted)) return { org_id: orgId, ...compacted };
   const left = orphans && (await safely(signal, () => sweepOrphans(context, orgId, { signal })));
+  const isDue = exports && compacted.outcome === 'committed';
+  const exported = isDue && (await safely(signal, () => exportCounts(context, orgId, signal)));
   return {
     ...compacted,
     ...(swept && { swept }),
     ...(expired && { expired }),
     ...(left && { orphans: left }),
+    ...(exported && { exported }),
+  };
+}
+
+async function exportCounts(
+  context: CompactorContext,
+  orgId: string,
+  signal: AbortSignal,
+): Promise<ExportCounts> {
+  const { runs, written, removed, unconfirmed } = await exportLegacy(context, orgId, { signal });
+  return {
+    runs,
+    written: written.length,
+    removed: removed.length,
+    unconfirmed: unconfirmed.length,
   };
 }
 
@@ -160,19 +194,4 @@ async function orgsOf(
   if (which === 'dirty') return [...dirty.keys()].sort();
   if (which !== 'all') return [...which];
   return listOrgs(store, signal);
-}
-
-/** Every org that has anything under `catalog/orgs/`: one LIST per 1000 orgs. */
-export async function listOrgs(store: ObjectStore, signal?: AbortSignal): Promise<string[]> {
-  const orgs: string[] = [];
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: ORGS_PREFIX, delimiter: '/', pageToken, signal });
-    for (const prefix of page.prefixes) {
-      const orgId = orgOfKey(prefix);
-      if (orgId !== null) orgs.push(orgId);
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return orgs;
 }

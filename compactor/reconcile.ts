@@ -12,9 +12,8 @@ import { ABSENT } from '../src/store/object-store.ts';
 import { JOB_FORMAT, JOBS_PREFIX, jobScope } from './backfill-job.ts';
 import { contentOf, type Index, indexRows, type KnownRuns, readIndex } from './backfill-known.ts';
 import { Pace } from './backfill-pace.ts';
-import { type RunSource, runSource } from './backfill-source.ts';
+import { everyOrg, type RunSource, runSource } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
-import { listOrgs } from './pass.ts';
 import { type Drift, judge, repairDrift, type Suspect } from './reconcile-drift.ts';
 
 export interface ReconcileOptions {
@@ -124,12 +123,11 @@ interface Walk {
 }
 
 /** Also orgs that have only an index: rows without any canonical run are drift as well. */
-async function orgsOf({ context, options, source }: Walk): Promise<string[]> {
+async function orgsOf({ context, options }: Walk): Promise<string[]> {
   const { orgs, signal } = options;
   const { index, count } = options.shard ?? { index: 0, count: 1 };
-  const all = new Set(orgs ?? (await listOrgs(context.store, signal)));
-  if (orgs === undefined) for await (const orgId of source.orgs(signal)) all.add(orgId);
-  return [...all].filter((orgId) => shardOf(orgId) % count === index).sort();
+  const all = orgs === undefined ? await everyOrg(context, signal) : [...new Set(orgs)].sort();
+  return all.filter((orgId) => shardOf(orgId) % count === index);
 }
 
 /** One window: canonical runs against the index, then index rows against what was seen. `until` null: the org is done. */

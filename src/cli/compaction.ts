@@ -19,6 +19,7 @@ export interface CompactionOptions {
   codec: PartCodecName;
   shard?: Shard;
   shards?: number;
+  exportLegacy?: boolean;
 }
 
 export function addCompactionOptions(command: Command): Command {
@@ -28,6 +29,7 @@ export function addCompactionOptions(command: Command): Command {
     .option('--shard <i/n>', 'only orgs of this share; I counts from 0 (default: from the job)', parseShard)
     .option('--shards <n>', 'tasks of the Kubernetes Indexed Job (env: RUNFOLD_SHARD_COUNT)', positiveInteger)
     .option('--parallel <n>', 'orgs at a time', positiveInteger, 4)
+    .option('--export-legacy', 'bring the legacy export of each org that was folded up to date')
     .addOption(
       new Option('--codec <codec>', 'the writer of Parquet parts').choices(PART_CODECS).default('hyparquet'),
     );
@@ -127,8 +129,8 @@ export function isProblem(result: PassResult): boolean {
   return result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure);
 }
 
-function chores({ swept, expired, orphans }: Exclude<PassResult, { outcome: 'failed' }>) {
-  return [swept, expired, orphans].filter((chore) => chore !== undefined);
+function chores({ swept, expired, orphans, exported }: Exclude<PassResult, { outcome: 'failed' }>) {
+  return [swept, expired, orphans, exported].filter((chore) => chore !== undefined);
 }
 
 export function showResults(output: Output, results: readonly PassResult[]): void {
@@ -160,7 +162,11 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
     ],
     compacted,
   );
-  for (const { org_id, swept, expired, orphans } of compacted) {
+  for (const { org_id, swept, expired, orphans, exported } of compacted) {
+    if (exported !== undefined && !isFailure(exported)) {
+      const [written, removed] = [count(exported.written), count(exported.removed)];
+      output.line(`exported: org ${org_id}: ${written} objects written, ${removed} removed`);
+    }
     if (swept !== undefined && !isFailure(swept) && swept.repaired.length + swept.timed_out.length > 0) {
       const [repaired, late] = [count(swept.repaired.length), count(swept.timed_out.length)];
       output.line(`swept: org ${org_id}: ${repaired} repaired, ${late} timed out`);

@@ -82,6 +82,7 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       hint: 'Read the figures of a pass from --json.',
     });
   }
+  const { parallel, exportLegacy } = options;
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
   const action = async (
     { session, output }: CommandContext,
@@ -90,12 +91,7 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
     const context = await openCompactor(session, options.codec);
     const expire = results === undefined ? undefined : { recorder: session.recorder, results };
     const pass = (number: number, which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>) =>
-      onePass(
-        context,
-        output,
-        { ...which, expire, shard, parallel: options.parallel, drain: signal },
-        number,
-      );
+      onePass(context, output, { ...which, expire, shard, parallel, exportLegacy, drain: signal }, number);
     if (trigger === null) {
       const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);

@@ -1,8 +1,7 @@
 import { type Command, Option } from 'commander';
-import { type Failure, isFailure, listOrgs, safely } from '../../compactor/pass.ts';
+import { listOrgs } from '../../compactor/orgs.ts';
+import { type Failure, isFailure, safely } from '../../compactor/pass.ts';
 import { InputError } from '../core/errors.ts';
-import { decodeSegment, isId } from '../core/ids.ts';
-import { RUNS_PREFIX } from '../store/keys.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { plain } from './format.ts';
 import { orgsOption } from './options.ts';
@@ -34,21 +33,6 @@ export async function orgsOf(
   signal: AbortSignal,
 ): Promise<string[]> {
   return org ?? (await listOrgs(store, signal));
-}
-
-/** Also orgs that have canonical runs and nothing else. */
-export async function everyOrg(store: ObjectStore, signal: AbortSignal): Promise<string[]> {
-  const orgs = new Set(await listOrgs(store, signal));
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
-    for (const prefix of page.prefixes) {
-      const orgId = decodeSegment(prefix.slice(RUNS_PREFIX.length, -1));
-      if (isId(orgId)) orgs.add(orgId);
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return [...orgs].sort();
 }
 
 /** Of one org: what the work gave, or why it failed. */

@@ -5,6 +5,7 @@ import { collectCommand } from './commands/collect.ts';
 import { compactCommand } from './commands/compact.ts';
 import { deleteCommand } from './commands/delete.ts';
 import { demoCommand } from './commands/demo.ts';
+import { exportCommand } from './commands/export.ts';
 import { historyCommand } from './commands/history.ts';
 import { importCommand } from './commands/import.ts';
 import { inspectCommand } from './commands/inspect.ts';
@@ -57,6 +58,7 @@ export function main(argv: readonly string[]): Promise<void> {
       backfillCommand,
       reconcileCommand,
       migrateCommand,
+      exportCommand,
       sweepCommand,
       artifactsCommand,
       collectCommand,

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { InputError } from './errors.ts';
 import { defaultLimits } from './limits.ts';
 
@@ -37,6 +38,24 @@ function show(id: unknown): string {
 /** An id as one segment of an object key. */
 export function encodeSegment(id: string): string {
   return encodeURIComponent(id);
+}
+
+/** Longer encoded names would not leave a key below the 1024 bytes that stores allow. */
+const NAME_SEGMENT_MAX = 96;
+
+/**
+ * Any text as one segment of an object key, and no two texts as the same one. Names of tables come from outside: none of
+ * them may be a path. Percent-encoded; a leading dot or tilde as well, so that no segment is `.` or `..` and what begins
+ * with a tilde is ours: `~` is the empty text, `~` and a hash stands for one that is too long or is not Unicode.
+ */
+export function nameSegment(name: string): string {
+  if (name === '') return '~';
+  const encoded = name.isWellFormed()
+    ? encodeURIComponent(name).replace(/^[.~]/, (first) => (first === '.' ? '%2E' : '%7E'))
+    : '';
+  if (encoded !== '' && encoded.length <= NAME_SEGMENT_MAX) return encoded;
+  // As JSON: there half a surrogate pair is an escape.
+  return `~${createHash('sha256').update(JSON.stringify(name)).digest('hex').slice(0, 40)}`;
 }
 
 export function decodeSegment(segment: string): string | null {

@@ -1,11 +1,13 @@
 import { crc32c } from '../core/crc32c.ts';
-import { checkId, decodeSegment, encodeSegment, isId } from '../core/ids.ts';
+import { checkId, decodeSegment, encodeSegment, isId, nameSegment } from '../core/ids.ts';
 import { uuidv7Floor } from '../core/uuid.ts';
 
 /** Where everything lives (docs/FORMAT.md, ADR 0003). Ids are checked here once more: no unchecked id becomes a key. */
 
 export const RUNS_PREFIX = 'authoritative-runs/runs/';
 export const RUN_KEYS_PREFIX = 'authoritative-runs/keys/';
+/** What `runfold export legacy` writes, for readers that have not moved yet. */
+export const EXPORTS_PREFIX = 'authoritative-runs/catalog/orgs/';
 export const ORGS_PREFIX = 'catalog/orgs/';
 export const DIRTY_PREFIX = 'catalog/dirty/';
 export const DIRTY_SHARDS = 256;
@@ -32,6 +34,28 @@ export function parseRunKey(key: string): { orgId: string; runId: string } | nul
   const orgId = match && decodeSegment(match[1]!);
   const runId = match && decodeSegment(match[2]!);
   return isId(orgId) && isId(runId) ? { orgId, runId } : null;
+}
+
+export function exportPrefix(orgId: string): string {
+  return `${EXPORTS_PREFIX}${org(orgId)}/`;
+}
+
+export function exportIndexKey(orgId: string): string {
+  return `${exportPrefix(orgId)}index.json`;
+}
+
+export function exportedRunKey(orgId: string, runId: string): string {
+  return `${exportPrefix(orgId)}runs/${encodeSegment(checkId('run id', runId))}.json`;
+}
+
+/** A run once more, under one of its tables. */
+export function exportedTableKey(
+  orgId: string,
+  { namespace, name }: { namespace: string; name: string },
+  runId: string,
+): string {
+  const table = `${nameSegment(namespace)}/${nameSegment(name)}`;
+  return `${exportPrefix(orgId)}tables/${table}/${encodeSegment(checkId('run id', runId))}.json`;
 }
 
 export function orgPrefix(orgId: string): string {

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { compactPass, listOrgs, type PassResult } from '../../compactor/pass.ts';
+import { listOrgs } from '../../compactor/orgs.ts';
+import { compactPass, type PassResult } from '../../compactor/pass.ts';
 import { seededRandom } from '../../src/core/random.ts';
 import { LogWriter } from '../../src/log/append.ts';
 import { intentOf } from '../../src/runs/record.ts';

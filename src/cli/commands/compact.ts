@@ -20,7 +20,8 @@ export function compactCommand(program: Command, signal: AbortSignal): void {
     const shard = shardOf(options);
     const results = await withSession(command, signal, async ({ session, output }) => {
       const context = await openCompactor(session, options.codec);
-      const passed = await showPass(context, output, { orgs, shard, parallel: options.parallel, signal });
+      const { parallel, exportLegacy } = options;
+      const passed = await showPass(context, output, { orgs, shard, parallel, exportLegacy, signal });
       output.value(passed);
       showResults(output, passed);
       return passed;

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { everyOrg } from '../../../compactor/backfill-source.ts';
 import type { CompactorContext } from '../../../compactor/context.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Verified, verifyOrg } from '../../../compactor/verify.ts';
@@ -6,7 +7,6 @@ import { InputError } from '../../core/errors.ts';
 import { withSession } from '../context.ts';
 import { bytes, count, counted, plain } from '../format.ts';
 import { orgsOption } from '../options.ts';
-import { everyOrg } from '../orgs.ts';
 import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
 
@@ -20,12 +20,7 @@ export function verifyCommand(program: Command, signal: AbortSignal): void {
       if (org !== undefined && all) throw new InputError('--org and --all exclude each other.');
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const verified = await verifyAll(
-          context,
-          output,
-          org ?? (await everyOrg(context.store, signal)),
-          signal,
-        );
+        const verified = await verifyAll(context, output, org ?? (await everyOrg(context, signal)), signal);
         return report(output, verified);
       });
       if (!ok) throw new Exit(EXIT.problem);
