@@ -6,6 +6,7 @@ import { commitManifest } from '../src/manifest/manifest-store.ts';
 import { manifestKey, nameOfKey } from '../src/store/keys.ts';
 import { type Collected, collect } from './collect.ts';
 import type { CompactorContext } from './context.ts';
+import { isOldPart } from './parts.ts';
 import { type Found, find, type Plan, plan } from './plan.ts';
 import { prepare, stillQuarantined } from './prepare.ts';
 import { horizonAt, isPastPart, retired } from './retention.ts';
@@ -38,6 +39,8 @@ export interface CompactOptions {
   policy?: Policy | undefined;
   /** Commit a version even if it says nothing new: whoever prepared one before can then no longer commit it. */
   fence?: boolean | undefined;
+  /** Rewrite the head, and one history part, where an older runfold wrote them: see upgradeOrg. */
+  upgrade?: boolean | undefined;
 }
 
 /**
@@ -59,17 +62,18 @@ async function compact(
   options: CompactOptions,
   note: Note<'fold'>,
 ): Promise<Compacted> {
-  const { signal, policy, fence = false } = options;
+  const { signal, policy, fence = false, upgrade = false } = options;
   let goneUnder: string | null = null;
   for (let round = 1; ; round++) {
     const found = await find(context, orgId, signal);
     const { manifest } = found.current;
     const work = await plan(context, found, signal);
-    if (work !== null && policy === undefined && !fence && !hasWork(context, found, work)) {
+    const isAsked = policy !== undefined || fence || (upgrade && manifest?.parts.some(isOldPart));
+    if (work !== null && !isAsked && !hasWork(context, found, work)) {
       return finish(context, found, work, 'clean', manifest, note, signal);
     }
     if (work !== null) {
-      const next = await prepare(context, found, work, { policy });
+      const next = await prepare(context, found, work, { policy, upgrade });
       const commit = await commitManifest(context.store, next, found.current.generation);
       if (commit.outcome === 'committed') {
         await removeStubs(context, manifest, next, signal);

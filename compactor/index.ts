@@ -15,4 +15,5 @@ export { compactPass, type PassOptions, type PassResult } from './pass.ts';
 export { type Reconciled, type ReconcileOptions, reconcile } from './reconcile.ts';
 export { type Repaired, type RepairOptions, repairOrg } from './repair.ts';
 export { type SweepOptions, type Swept, sweepOrg } from './sweep.ts';
+export { type FormatCount, type Upgraded, type UpgradeOptions, upgradeOrg } from './upgrade.ts';
 export { type Problem, type Verified, type VerifyOptions, verifyOrg } from './verify.ts';

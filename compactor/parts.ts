@@ -4,6 +4,7 @@ import { OutcomeUnknownError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
 import type { Part, Tombstone } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
+import { PROJECTION_VERSION } from '../src/runs/projection.ts';
 import { partStatistics } from '../src/snapshot/codec.ts';
 import { decodeGroups, encodeGroups } from '../src/snapshot/history-index.ts';
 import { mergeHistory } from '../src/snapshot/history-merge.ts';
@@ -38,6 +39,13 @@ export interface PartsInput {
   headChanged: boolean;
   horizon: number | null;
   tombstones: readonly Tombstone[];
+  /** Rewrite the head, and one history part, where an older runfold wrote them. */
+  upgrade?: boolean | undefined;
+}
+
+/** Whether a part lacks columns that are written today, which read as null. */
+export function isOldPart({ projection = 1 }: Part): boolean {
+  return projection < PROJECTION_VERSION;
 }
 
 /**
@@ -56,6 +64,7 @@ export async function nextParts(context: CompactorContext, input: PartsInput): P
   if (sealed !== null) next.parts.push(sealed);
   await mergeLevels(context, input, next);
   await workInTombstones(context, input, next);
+  if (input.upgrade) await upgradeOne(context, input, next);
   // A part that was written for this version and merged away again was never part of any version.
   const known = new Set(input.current.map(({ name }) => name));
   next.dropped = next.dropped.filter(({ name }) => known.has(name));
@@ -80,7 +89,8 @@ async function splitHead(
   const standing = gone.length === 0 ? rows : without(rows, gone);
   const { keep, seal } = sealing(standing, input.listedAt, context.limits);
   const old = input.current.find(({ level }) => level === 0);
-  if (!input.headChanged && gone.length === 0 && seal.length === 0 && old !== undefined)
+  const isStale = input.headChanged || (input.upgrade && old !== undefined && isOldPart(old));
+  if (!isStale && gone.length === 0 && seal.length === 0 && old !== undefined)
     return { head: old, sealed: null };
   const hot = seal.length === 0 ? standing : pick(orgId, standing, keep);
   const [head, sealed] = await Promise.all([
@@ -121,6 +131,14 @@ async function workInTombstones(
     (part) => part.level > 0 && due.some(({ folded_at }) => part.written_at < folded_at),
   );
   if (stale !== undefined) await rewrite(context, input, next, [stale], stale.level);
+}
+
+/** The lowest level first, one part a fold: a fold stays as cheap as ever, and the next one goes on. */
+async function upgradeOne(context: CompactorContext, input: PartsInput, next: NextParts): Promise<void> {
+  const [old] = next.parts
+    .filter((part) => part.level > 0 && isOldPart(part))
+    .sort((a, b) => a.level - b.level);
+  if (old !== undefined) await rewrite(context, input, next, [old], old.level);
 }
 
 async function rewrite(
@@ -179,6 +197,7 @@ async function writeHead(
     written_at: listedAt,
     groups: null,
     inline: inline ? Buffer.from(bytes).toString('base64') : null,
+    projection: PROJECTION_VERSION,
   };
 }
 
@@ -216,6 +235,7 @@ async function writeHistory(
     written_at: listedAt,
     groups: encodeGroups(groups),
     inline: null,
+    projection: PROJECTION_VERSION,
   };
 }
 

@@ -1,6 +1,7 @@
 import { fold, stateHashOf } from '../src/catalog/fold.ts';
 import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
+import { FEATURE_VERSIONS, READER_FEATURES, WRITER_FEATURES } from '../src/manifest/features.ts';
 import { encodeGarbage, GARBAGE_FORMAT, type GarbageList } from '../src/manifest/garbage.ts';
 import {
   checkWritable,
@@ -10,9 +11,7 @@ import {
   type Part,
   type Policy,
   type Quarantined,
-  READER_FEATURES,
   type Tombstone,
-  WRITER_FEATURES,
 } from '../src/manifest/manifest.ts';
 import { copyManifest } from '../src/manifest/manifest-store.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
@@ -30,6 +29,8 @@ export interface PrepareOptions {
   policy?: Policy | undefined;
   /** `work.base` is the whole state, made anew: no part of the current version is kept, nor what it quarantined. */
   rebuild?: boolean | undefined;
+  /** Rewrite the head, and one history part, where an older runfold wrote them. */
+  upgrade?: boolean | undefined;
 }
 
 /** Writes everything that the next version names, and gives that version. Nothing of it counts before the commit. */
@@ -55,6 +56,7 @@ export async function prepare(
     headChanged: folded.changed,
     horizon,
     tombstones,
+    upgrade: change.upgrade,
   });
   const before = StateHash.parse(manifest?.state_hash ?? StateHash.empty().hex());
   const added = change.rebuild ? folded.added.plus(stateHashOf(work.base)) : folded.added;
@@ -88,6 +90,7 @@ export async function prepare(
     write_id: writeId,
     reader_features: [...READER_FEATURES],
     writer_features: [...WRITER_FEATURES],
+    feature_versions: FEATURE_VERSIONS,
     created_at: listedAt,
     previous_committed_at: current.committedAt,
     covers_until: Math.max(

@@ -20,6 +20,7 @@ import { serveCommand } from './commands/serve.ts';
 import { sweepCommand } from './commands/sweep.ts';
 import { tablesCommand } from './commands/tables.ts';
 import { tokenCommand } from './commands/token.ts';
+import { upgradeCommand } from './commands/upgrade.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { addVersion, newProgram } from './new-program.ts';
 import { runProgram } from './run.ts';
@@ -59,6 +60,7 @@ export function main(argv: readonly string[]): Promise<void> {
       reconcileCommand,
       migrateCommand,
       exportCommand,
+      upgradeCommand,
       sweepCommand,
       artifactsCommand,
       collectCommand,

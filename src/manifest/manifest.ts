@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { CorruptError, FormatError } from '../core/errors.ts';
 import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
+import { READER_FEATURES, WRITER_FEATURES } from './features.ts';
 
 export const MANIFEST_FORMAT = 1;
 
@@ -33,6 +34,8 @@ export const partSchema = z.looseObject({
   groups: z.string().nullable(),
   /** The file itself, base64: a small head needs no object and no second round. */
   inline: z.string().nullable(),
+  /** The version of the projection whose columns it has; missing: the first. */
+  projection: count.optional(),
 });
 export type Part = z.infer<typeof partSchema>;
 
@@ -86,6 +89,8 @@ export const manifestSchema = z.looseObject({
   /** Features that a reader (writer) must know to use (replace) this manifest. */
   reader_features: z.array(z.string()),
   writer_features: z.array(z.string()),
+  /** The runfold version that brought each of them: what a refusal tells to upgrade to. */
+  feature_versions: z.record(z.string(), z.string()).optional(),
   created_at: time,
   /** Server time at which the version before this one was committed; null for the first. */
   previous_committed_at: time.nullable(),
@@ -116,15 +121,6 @@ export const manifestSchema = z.looseObject({
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 
-/**
- * Features this runfold understands, and needs of whoever reads (replaces) the manifests that it writes. A manifest
- * that asks for another is refused, never half read.
- *
- * `projection-2`: rows have a trace and artifacts, which a compactor that does not know them would drop at its fold.
- */
-export const READER_FEATURES: readonly string[] = [];
-export const WRITER_FEATURES: readonly string[] = ['projection-2'];
-
 /** Throws where a defect made a manifest that no reader would accept: better no commit than that one. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   return encodeStored(manifestSchema.parse(manifest));
@@ -133,12 +129,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 /** Throws CorruptError or FormatError, naming the key. */
 export function decodeManifest(key: string, orgId: string, body: Uint8Array): Manifest {
   const json = parseStored(key, 'manifest', MANIFEST_FORMAT, body);
-  refuseUnknown(
-    key,
-    'reader',
-    (json as { reader_features?: unknown } | null)?.reader_features,
-    READER_FEATURES,
-  );
+  refuseUnknown(key, 'reader', json, READER_FEATURES);
   const manifest = checkStored(key, manifestSchema, json);
   if (manifest.org_id !== orgId) throw new CorruptError(key, 'it belongs to another org');
   return manifest;
@@ -146,17 +137,25 @@ export function decodeManifest(key: string, orgId: string, body: Uint8Array): Ma
 
 /** A compactor calls this before it replaces a manifest. */
 export function checkWritable(key: string, manifest: Manifest): void {
-  refuseUnknown(key, 'writer', manifest.writer_features, WRITER_FEATURES);
+  refuseUnknown(key, 'writer', manifest, WRITER_FEATURES);
 }
 
-function refuseUnknown(
-  key: string,
-  who: 'reader' | 'writer',
-  features: unknown,
-  known: readonly string[],
-): void {
+/** `json` may be anything: this comes before its schema is looked at, which a feature may have changed. */
+function refuseUnknown(key: string, who: 'reader' | 'writer', json: unknown, known: readonly string[]): void {
+  const stored = json as Partial<Record<string, unknown>> | null;
+  const features = stored?.[`${who}_features`];
   if (!Array.isArray(features)) return;
-  const unknown = features.filter((f) => !known.includes(String(f)));
-  if (unknown.length > 0)
-    throw new FormatError(key, `the manifest needs the ${who} features ${unknown.join(', ')}`);
+  const unknown = features.map(String).filter((feature) => !known.includes(feature));
+  if (unknown.length === 0) return;
+  const versions = (stored?.feature_versions ?? {}) as Partial<Record<string, unknown>>;
+  const named = unknown.map((feature) => {
+    const since = Object.hasOwn(versions, feature) ? versions[feature] : null;
+    return typeof since === 'string' && VERSION.test(since) ? `${feature} (since runfold ${since})` : feature;
+  });
+  const needs = `the manifest needs the ${who} feature${unknown.length > 1 ? 's' : ''} ${named.join(', ')}`;
+  const may = who === 'reader' ? 'cannot read it' : 'can read it, but must not replace it';
+  throw new FormatError(key, `${needs}; this runfold ${may}`, { details: { features: unknown } });
 }
+
+/** What stands there came from a bucket, and is shown to people. */
+const VERSION = /^[0-9A-Za-z.+-]{1,32}$/;
