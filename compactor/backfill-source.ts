@@ -1,11 +1,11 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
-import { CorruptError, StoreError } from '../src/core/errors.ts';
+import { CorruptError, InputError, StoreError } from '../src/core/errors.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import type { Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
 import { type ResumableScan, SqlRunStore } from '../src/runs/sql-run-store.ts';
-import { parseRunKey, RUNS_PREFIX, runsPrefix } from '../src/store/keys.ts';
+import { orgPrefix, parseRunKey, RUNS_PREFIX, runsPrefix } from '../src/store/keys.ts';
 import type { ListPage, ObjectStore } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { listOrgs, orgsUnder } from './orgs.ts';
@@ -65,6 +65,23 @@ export async function everyOrg(
   const orgs = new Set(await listOrgs(context.store, signal));
   for await (const orgId of runSource(context).orgs(signal)) orgs.add(orgId);
   return [...orgs].sort();
+}
+
+/**
+ * Throws InputError where nothing is known of an org: it is a mistyped one more likely than a new one, and what would be
+ * written would make it. One LIST, or two where it has no catalog.
+ */
+export async function mustExist(
+  context: Pick<CompactorContext, 'runs' | 'store' | 'limits'>,
+  orgId: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { items } = await context.store.list({ prefix: orgPrefix(orgId), limit: 1, signal });
+  if (items.length > 0) return;
+  for await (const _ of runSource(context).cursors(orgId, signal)) return;
+  throw new InputError(`There is no org ${orgId}.`, {
+    hint: 'Check --org, --store and --runs; an org comes to be with its first run.',
+  });
 }
 
 /** Cursors are encoded run ids as they stand in keys, `.json` and all: their order is that of the listing. */

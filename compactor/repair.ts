@@ -25,6 +25,7 @@ export interface Repaired {
   org_id: string;
   /** The version that was committed; with `dryRun`, the one that would be. */
   version: number;
+  /** Canonical ones that can be read and were not deleted: each has a row now. */
   runs: number;
   /** Corrupt entries that are garbage now: the canonical runs have made good what they said. */
   released: string[];

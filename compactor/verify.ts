@@ -36,6 +36,7 @@ export interface Problem {
 export interface Verified {
   org_id: string;
   problems: Problem[];
+  /** `runs`: canonical ones that can be read and were not deleted; `rows`: those that the catalog shows. */
   checked: { objects: number; bytes: number; manifests: number; runs: number; rows: number };
 }
 
@@ -252,12 +253,13 @@ async function verifyRows(
   const seen = new Uint8Array(shown.length);
   const suspects: string[] = [];
   for await (const scanned of runs.scan({ orgId, signal })) {
-    checked.runs++;
-    if (checked.runs % 1000 === 0) onProgress?.(checked);
     if ('problem' in scanned) {
       problems.push({ law: 8, key: scanned.key, message: errorMessage(scanned.problem) });
       continue;
     }
+    // As repair counts them: a deleted run's stub is none any more.
+    if (scanned.run.deleted_at === null) checked.runs++;
+    if (checked.runs % 1000 === 0) onProgress?.(checked);
     const at = shown.indexOf(scanned.run.run_id);
     if (at >= 0) seen[at] = 1;
     const row = at < 0 ? null : shown.get(at);

@@ -9,7 +9,7 @@ import { Recorder } from './runs/recorder.ts';
 import { RunKeys } from './runs/run-keys.ts';
 import type { RunStore } from './runs/run-store.ts';
 import type { ObjectStore } from './store/object-store.ts';
-import { calibrating, ServerClock } from './store/server-clock.ts';
+import { calibrating, ServerClock, timeAsked } from './store/server-clock.ts';
 import { watched } from './store/watched.ts';
 
 /** Everything one process needs, on one store. */
@@ -52,6 +52,8 @@ export function openSession(bare: ObjectStore, options: SessionOptions = {}): Se
     limits,
     runKeys: new RunKeys(store),
     now: () => serverClock.now(),
+    // Reading a run tells the time where runs are objects of this store; where they are not, nothing has told it yet.
+    ready: timeAsked(store, serverClock),
   });
   // Without runs of its own the catalog reads intents' runs through its counted store.
   const catalog = openCatalog(store, { clock, limits, telemetry, ...(options.runs ? { runs } : {}) });

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InputError } from '../core/errors.ts';
 import { Telemetry } from '../core/telemetry.ts';
-import { learnTime, openRunStore } from '../runs/open.ts';
+import { openRunStore } from '../runs/open.ts';
 import type { RunStore } from '../runs/run-store.ts';
 import { openSession, type Session } from '../session.ts';
 import { openStore } from '../store/open.ts';
@@ -41,7 +41,6 @@ export async function withSession<T>(
   try {
     if (options.runs) runs = await openRunStore(options.runs, { store, endpoint: options.endpoint });
     const session = openSession(store, { telemetry, ...(runs ? { runs } : {}) });
-    if (runs) await learnTime(session, signal);
     const result = await action({ session, output: outputOf(command), signal });
     await session.close();
     return result;

@@ -5,6 +5,7 @@ import { type Limits, limits as limitsOf } from '../core/limits.ts';
 import { type Random, systemRandom } from '../core/random.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { openStore } from '../store/open.ts';
+import { type ServerClock, timeAsked } from '../store/server-clock.ts';
 import { ObjectRunStore } from './object-run-store.ts';
 import type { RunStore } from './run-store.ts';
 
@@ -49,15 +50,11 @@ export async function openRunStore(url: string | undefined, options: OpenRunStor
 }
 
 /**
- * Lets a session whose runs live in a database learn the time before its first transition: only answers of its object
- * store tell it. One GET, of a key that need not be there; a LIST would not do, it only says how late it is at least.
+ * Lets a session learn the store's time before its first request, for who uses `serverClock` by himself: the recorder
+ * does so on its own. One GET, unless an answer has told it already.
  */
-export async function learnTime(
-  session: { store: ObjectStore; runs: RunStore },
-  signal?: AbortSignal,
-): Promise<void> {
-  if (session.runs instanceof ObjectRunStore && session.runs.url === session.store.url) return;
-  await session.store.get('catalog/clock', { signal });
+export function learnTime(session: { store: ObjectStore; serverClock: ServerClock }): Promise<void> {
+  return timeAsked(session.store, session.serverClock)();
 }
 
 /** The object store that the runs are objects of; null where they are none. `own` is the catalog's store. */

@@ -22,6 +22,8 @@ export interface RecorderOptions {
   runKeys?: RunKeys | undefined;
   /** Server-calibrated time, ms. */
   now: () => number;
+  /** Resolves once `now` may be relied upon. Awaited after the run was read, and before it is changed. */
+  ready?: (() => Promise<void>) | undefined;
 }
 
 /** The canonical run after the call, and whether this call changed it (a repeat does not). */
@@ -152,6 +154,7 @@ export class Recorder {
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
       const readAt = this.now();
       const stored = await this.#runs.read(orgId, runId, signal);
+      await this.#options.ready?.();
       const run = next(stored);
       if (run === null) {
         const { run: current } = stored as StoredRun;

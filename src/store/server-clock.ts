@@ -11,6 +11,7 @@ const RESOLUTION_MS = 1_000;
 export class ServerClock {
   readonly #clock: Clock;
   #offsetMs = 0;
+  #isKnown = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -18,6 +19,11 @@ export class ServerClock {
 
   now(): number {
     return Math.floor(this.#clock.now() + this.#offsetMs);
+  }
+
+  /** Whether any answer has told the time from both sides; before, `now` is local time. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   /**
@@ -28,8 +34,27 @@ export class ServerClock {
   learn(serverTime: number, spreadMs: number, sentAt: number): void {
     const least = serverTime - this.#clock.now();
     const most = serverTime + spreadMs - sentAt;
+    if (Number.isFinite(spreadMs)) this.#isKnown = true;
     this.#offsetMs = Math.min(Math.max(this.#offsetMs, least), Math.max(least, most));
   }
+}
+
+/** Nobody's key: an answer that it is not there tells the time as well. */
+const CLOCK_KEY = 'catalog/clock';
+
+/**
+ * Asks a calibrated store for the time, where no answer has told it yet: one GET, shared by all who come meanwhile. A
+ * LIST would not do: it only says how late it is at least.
+ */
+export function timeAsked(store: ObjectStore, serverClock: ServerClock): () => Promise<void> {
+  let asking: Promise<unknown> | null = null;
+  return async () => {
+    if (serverClock.isKnown) return;
+    asking ??= store.get(CLOCK_KEY).finally(() => {
+      asking = null;
+    });
+    await asking;
+  };
 }
 
 /** Lets `serverClock` learn from every answer that tells the server's time. */

@@ -294,6 +294,8 @@ describe('what a dry run tells is what the real run does', () => {
     expect(await runIds(at)).toHaveLength(4);
     const real = await set('--retain', '36h', '--time-travel', '7d');
     expect(real).toMatchObject({ dry_run: false, version: 2, policy, forgets });
+    // What was committed, to the millisecond; not what the preview would have made of it.
+    expect(real.horizon).toBe((await show()).horizon);
     expect(await runIds(at)).toEqual(['new', 'old-3']);
     expect(await runIds(at, '--version', '1')).toHaveLength(3);
     const inspected = inspectSchema.parse(await at.ask('inspect', '--org', ORG));

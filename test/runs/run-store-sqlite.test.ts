@@ -17,6 +17,7 @@ import { openSqliteDocuments } from '../../src/runs/sqlite-run-store.ts';
 import { openSession } from '../../src/session.ts';
 import { skewed } from '../../src/store/faults.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
+import { recording, type StoreCall } from '../support/intercept.ts';
 import { describeRunStore } from './run-store-contract.ts';
 import { bounds, Losses, lostAnswer, wholeRun as runOf } from './run-store-objects.ts';
 
@@ -161,7 +162,6 @@ describe('time, with runs in a database', () => {
       const objects = new MemoryStore();
       const runs = await openRunStore('sqlite::memory:', { store: objects });
       const session = openSession(objects, { runs, clock: skewed(systemClock, { offsetMs }) });
-      await learnTime(session);
       const request = { run_id: 'r', heartbeat_timeout_ms: 60_000, run_timeout_ms: 600_000 };
       const { run } = await session.recorder.create('acme', request);
       expect(Math.abs(run.updated_at - Date.now())).toBeLessThan(2_000);
@@ -169,11 +169,29 @@ describe('time, with runs in a database', () => {
       expect(Math.abs(started.run.started_at! - Date.now())).toBeLessThan(2_000);
       // A time-out is judged by the same time, in another process whose clock is wrong the other way.
       const other = openSession(objects, { runs, clock: skewed(systemClock, { offsetMs: -offsetMs }) });
-      await learnTime(other);
       const timeOut = other.recorder.apply('acme', 'r', { type: 'time_out' });
       await expect(timeOut).rejects.toMatchObject({ code: 'RUN_NOT_EXPIRED' });
+      // Who uses the clock by himself asks for it.
+      const third = openSession(objects, { runs, clock: skewed(systemClock, { offsetMs }) });
+      expect(Math.abs(third.serverClock.now() - Date.now())).toBeGreaterThan(3_000_000);
+      await learnTime(third);
+      expect(Math.abs(third.serverClock.now() - Date.now())).toBeLessThan(2_000);
       await session.close();
       await runs.close();
     },
   );
+
+  it('is asked for once, and not at all where reading a run tells it', async () => {
+    const gets = async (own: boolean) => {
+      const calls: StoreCall[] = [];
+      const objects = recording(new MemoryStore(), calls);
+      const runs = own ? undefined : await openRunStore('sqlite::memory:', { store: objects });
+      const session = openSession(objects, runs && { runs });
+      await Promise.all(['a', 'b', 'c'].map((run_id) => session.recorder.create('acme', { run_id })));
+      await session.recorder.create('acme', { run_id: 'd' });
+      await session.close();
+      return calls.filter(({ operation, key }) => operation === 'get' && key === 'catalog/clock').length;
+    };
+    expect([await gets(false), await gets(true)]).toEqual([1, 0]);
+  });
 });

@@ -15,7 +15,10 @@ export function inspectCommand(program: Command, signal: AbortSignal): void {
     .command('inspect')
     .description("an org's manifest, parts, tail and garbage")
     .addOption(orgOption())
-    .option('--check', 'read every object of the org, and tell which make no sense')
+    .option(
+      '--check',
+      'read every object of the catalog, and tell which make no sense (canonical runs: see verify)',
+    )
     .action(async ({ org, check }: { org: string; check?: boolean }, command: Command) => {
       const { corrupt } = await withSession(command, signal, async ({ session, output }) => {
         const inspection = await inspectOrg(await openCompactor(session), org, {

@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { compactOrg } from '../../../compactor/compact.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Forgotten, previewPolicy } from '../../../compactor/policy.ts';
 import { KEEP_ALL } from '../../../compactor/retention.ts';
 import { InputError, RunfoldError } from '../../core/errors.ts';
 import type { Policy } from '../../manifest/manifest.ts';
-import { type CurrentManifest, readManifest } from '../../manifest/manifest-store.ts';
+import { type CurrentManifest, readManifest, readManifestCopy } from '../../manifest/manifest-store.ts';
 import type { Session } from '../../session.ts';
 import { type CommandContext, withSession } from '../context.ts';
 import { count, counted, duration } from '../format.ts';
@@ -59,14 +60,15 @@ export function policyCommand(program: Command, signal: AbortSignal): void {
 async function setPolicy({ session, output, signal }: CommandContext, options: SetOptions): Promise<void> {
   const { org: orgId, retain, timeTravel, dryRun = false } = options;
   const context = await openCompactor(session);
+  await mustExist(context, orgId, signal);
   const before = await currentPolicy(session, orgId, signal);
   const policy: Policy = {
     ...before.policy,
     ...(retain !== undefined && { retain_ms: retain === 'off' ? null : retain }),
     ...(timeTravel !== undefined && { time_travel_ms: timeTravel === 'off' ? 0 : timeTravel }),
   };
-  const forgotten = await previewPolicy(context, orgId, policy, signal);
   let { version } = before;
+  let { horizon, ...forgets } = await previewPolicy(context, orgId, policy, signal);
   if (!dryRun) {
     const compacted = await compactOrg(context, orgId, { policy, signal });
     if (compacted.outcome !== 'committed') {
@@ -78,12 +80,12 @@ async function setPolicy({ session, output, signal }: CommandContext, options: S
         },
       );
     }
-    version = compacted.version;
+    version = compacted.version as number;
+    horizon = await committedHorizon(session, orgId, version, signal);
   }
-  const { horizon, ...forgets } = forgotten;
   output.value({ org_id: orgId, dry_run: dryRun, version, policy, horizon, forgets });
   show(output, policy, horizon);
-  output.line(`${dryRun ? 'would forget' : 'forgets'}  ${inWords(forgotten)}`);
+  output.line(`${dryRun ? 'would forget' : 'forgets'}  ${inWords(forgets)}`);
   if (!dryRun) output.line(`\nVersion ${count(version ?? 0)} of org ${orgId} has it.`);
 }
 
@@ -96,13 +98,25 @@ async function currentPolicy({ store }: Session, orgId: string, signal: AbortSig
   };
 }
 
+/** What that version says: time has passed since the preview, and later versions may be there already. */
+async function committedHorizon(
+  { store }: Session,
+  orgId: string,
+  version: number,
+  signal: AbortSignal,
+): Promise<number | null> {
+  const { manifest } = (await readManifest(store, orgId, { signal })) as CurrentManifest;
+  if (manifest?.version === version) return manifest.horizon;
+  return ((await readManifestCopy(store, orgId, version, { signal })) ?? manifest)?.horizon ?? null;
+}
+
 function show(output: Output, { retain_ms, time_travel_ms }: Policy, horizon: number | null): void {
   output.line(`retain        ${retain_ms === null ? 'off: runs are never forgotten' : duration(retain_ms)}`);
   output.line(`time travel   ${time_travel_ms === 0 ? 'off' : duration(time_travel_ms)}`);
   output.line(`horizon       ${horizon === null ? '-' : iso(horizon)}`);
 }
 
-function inWords({ head_runs, parts, part_runs, parts_partly }: Forgotten): string {
+function inWords({ head_runs, parts, part_runs, parts_partly }: Omit<Forgotten, 'horizon'>): string {
   const partly =
     parts_partly === 0 ? '' : `; of ${counted(parts_partly, 'part')} more some runs may no longer be shown`;
   return `${counted(head_runs, 'run')} of the head and ${counted(parts, 'history part')} with ${counted(part_runs, 'run')}${partly}`;

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Repaired, repairOrg } from '../../../compactor/repair.ts';
 import { type CommandContext, withSession } from '../context.ts';
@@ -25,6 +26,7 @@ async function repair(
   dryRun: boolean,
 ): Promise<Repaired> {
   const context = await openCompactor(session);
+  await mustExist(context, orgId, signal);
   const progress = output.progress('Reading canonical runs', (runs) => counted(runs, 'run'));
   try {
     const repaired = await repairOrg(context, orgId, {

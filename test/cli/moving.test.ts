@@ -1,0 +1,145 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { limits } from '../../src/core/limits.ts';
+import { openRunStore } from '../../src/runs/open.ts';
+import { openFileStore } from '../../src/store/file.ts';
+import { exportedRunKey, exportIndexKey } from '../../src/store/keys.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
+import { GOLDEN_LIMITS, unpackStore } from '../support/golden-store.ts';
+import { dataset, runOf } from '../support/runs.ts';
+import { worldOn } from '../support/world.ts';
+import { compactedSchema } from './contract.ts';
+import { jsonOf, onStore, tempDir } from './support.ts';
+
+const ORG = 'acme';
+
+const exportSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    runs: z.number(),
+    tables: z.number(),
+    written: z.array(z.string()),
+    removed: z.array(z.string()),
+    unchanged: z.number(),
+    unconfirmed: z.array(z.string()),
+    quarantined: z.number(),
+  }),
+);
+
+const upgradeSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    version: z.number().nullable(),
+    projection: z.number(),
+    formats: z.array(
+      z.strictObject({
+        level: z.number(),
+        projection: z.number(),
+        parts: z.number(),
+        runs: z.number(),
+        size_bytes: z.number(),
+      }),
+    ),
+    rewritten: z.array(z.string()),
+    commits: z.number(),
+  }),
+);
+
+async function store() {
+  const dir = join(tempDir(), 'store');
+  const world = await worldOn(await openFileStore(dir, { fsync: false }));
+  const runfold = onStore(`file:${dir}?fsync=off`);
+  return { dir, world, runfold, ask: (...args: string[]) => jsonOf(runfold(...args, '--json')) };
+}
+
+describe('runfold export legacy', () => {
+  it('a dry run lists what the run then does; a fold keeps it up to date', async () => {
+    const { world, runfold, ask } = await store();
+    const { recorder } = world.session;
+    for (const orgId of [ORG, 'globex'])
+      await recorder.create(orgId, { run_id: 'a', outputs: [dataset('t')] });
+    const exported = async (...args: string[]) => exportSchema.parse(await ask('export', 'legacy', ...args));
+    const dry = await exported('--all', '--dry-run');
+    expect(dry.map(({ org_id, written }) => [org_id, written.length])).toEqual([
+      [ORG, 3],
+      ['globex', 3],
+    ]);
+    expect(await world.store.head(exportIndexKey(ORG))).toBeNull();
+    const real = await exported('--all');
+    expect(real).toEqual(dry.map((one) => ({ ...one, dry_run: false })));
+    expect(await exported('--org', ORG)).toMatchObject([{ written: [], removed: [], unchanged: 2 }]);
+
+    await recorder.create(ORG, { run_id: 'b' });
+    const told = await runfold('export', 'legacy', '--org', ORG, '--dry-run');
+    expect(told.stdout).toBe(
+      `write  ${exportedRunKey(ORG, 'b')}\nwrite  ${exportIndexKey(ORG)}\n` +
+        'Org acme: 2 runs of 1 table; 2 objects to be written, 0 to be removed, 2 unchanged\n',
+    );
+    const [compacted] = z
+      .array(compactedSchema.and(z.looseObject({ exported: z.unknown() })))
+      .parse(await ask('compact', '--org', ORG, '--export-legacy'));
+    expect(compacted!.exported).toEqual({ runs: 2, written: 2, removed: 0, unconfirmed: 0 });
+    expect(await exported('--org', ORG)).toMatchObject([{ written: [], unchanged: 3 }]);
+    expect(await runfold('export', 'legacy')).toMatchObject({ code: 2, stdout: '' });
+    expect(await runfold('export', 'legacy', '--org', '../x')).toMatchObject({ code: 2, stdout: '' });
+  });
+});
+
+describe('runfold upgrade', () => {
+  it('shows what is in which format, and rewrites what is old', async () => {
+    const { dir, runfold, ask } = await store();
+    unpackStore('store-projection-1', dir);
+    expect(GOLDEN_LIMITS.headRowsMax).toBeLessThan(limits().headRowsMax);
+    const upgraded = async (...args: string[]) => upgradeSchema.parse(await ask('upgrade', '--all', ...args));
+    const [dry, none] = await upgraded('--dry-run');
+    expect(dry!.formats.map(({ level, projection, parts }) => [level, projection, parts])).toEqual([
+      [0, 1, 1],
+      [1, 1, 2],
+    ]);
+    expect(dry!.rewritten).toHaveLength(3);
+    expect(none).toMatchObject({ org_id: 'globex', version: null, formats: [], rewritten: [] });
+    const told = await runfold('upgrade', '--org', ORG, '--dry-run');
+    expect(told.stdout).toMatch(/acme +head +1 +1 .* to rewrite\n/);
+    expect(told.stdout).toContain('1 org: 3 parts to rewrite');
+    const [real] = await upgraded();
+    expect(real).toEqual({ ...dry, dry_run: false, version: dry!.version! + 2 });
+    expect(await upgraded()).toMatchObject([
+      { rewritten: [], commits: 0, formats: [{ projection: 2 }, { projection: 2, parts: 2 }] },
+      { org_id: 'globex' },
+    ]);
+    expect((await runfold('verify', '--org', ORG)).code).toBe(0);
+  });
+});
+
+describe('an org that is not there', () => {
+  it('is not made by setting its policy, or by repairing it', async () => {
+    const { world, runfold } = await store();
+    await world.session.recorder.create(ORG, { run_id: 'a' });
+    for (const args of [
+      ['policy', 'set', '--org', 'acne', '--retain', '90d'],
+      ['repair', '--org', 'acne'],
+    ]) {
+      const ran = await runfold(...args);
+      expect(ran).toMatchObject({ code: 2, stdout: '' });
+      expect(ran.stderr).toMatch(/^error: There is no org acne\.\nhint: Check --org/);
+    }
+    expect((await world.store.list({ prefix: 'catalog/orgs/', delimiter: '/' })).prefixes).toHaveLength(1);
+    expect((await runfold('repair', '--org', ORG, '--dry-run')).code).toBe(0);
+  });
+
+  it('is verified all the same where its runs live in a database', async () => {
+    const { runfold } = await store();
+    const url = `sqlite:${join(tempDir(), 'runs.db')}`;
+    const runs = await openRunStore(url, { store: new MemoryStore() });
+    await runs.create(runOf({ org_id: 'only-there' }));
+    await runs.close();
+    const ran = await runfold('verify', '--runs', url);
+    expect(ran.code).toBe(1);
+    expect(ran.stdout).toMatch(/law 2: org only-there: .*the canonical run has no row/);
+    expect((await runfold('repair', '--org', 'only-there', '--runs', url)).code).toBe(0);
+    expect((await runfold('verify', '--runs', url)).code).toBe(0);
+  });
+});
