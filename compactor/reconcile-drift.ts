@@ -1,9 +1,10 @@
 import { isPast } from '../src/catalog/fold.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { StoreError } from '../src/core/errors.ts';
+import { blankRun } from '../src/runs/blank-run.ts';
 import { type Projection, project } from '../src/runs/projection.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
-import { isTerminal, RUN_FORMAT, type Run } from '../src/runs/run.ts';
+import { isTerminal, type Run } from '../src/runs/run.ts';
 import type { StoredRun } from '../src/runs/run-store.ts';
 import { contentOf, readIndex } from './backfill-known.ts';
 import type { CompactorContext } from './context.ts';
@@ -163,37 +164,17 @@ function raised(run: Run, above: number, now: number): Run {
 function stubOf(orgId: string, row: Projection, index: number, now: number): Run {
   const revision = index + 1;
   return {
-    format: RUN_FORMAT,
-    run_id: row.run_id,
-    org_id: orgId,
+    ...blankRun({ org_id: orgId, run_id: row.run_id }, row.created_at),
     kind: row.kind,
-    reference_id: null,
-    queue: null,
-    run_key: null,
     status: isTerminal(row.status) ? row.status : 'CANCELLED',
     attempt: row.attempt,
     revision,
-    created_at: row.created_at,
     updated_at: Math.max(now, row.updated_at),
     started_at: row.started_at,
     finished_at: row.finished_at ?? now,
-    heartbeat_at: null,
-    cancel_requested_at: null,
-    heartbeat_timeout_ms: null,
-    run_timeout_ms: null,
-    payload: { target_namespace: null, target_table: null, source_type: null },
-    inputs: [],
-    outputs: [],
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: null,
     deleted_at: now,
     first_created_at: row.first_created_at,
-    fingerprint: '',
     indexed_revision: revision,
     indexed_at: now,
-    observed: null,
   };
 }

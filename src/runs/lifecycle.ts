@@ -1,8 +1,9 @@
 import { LifecycleError } from '../core/errors.ts';
 import { artifactTransition } from './artifacts.ts';
+import { blankRun } from './blank-run.ts';
 import type { Ending, NewRun, RunEvent } from './events.ts';
 import { adopted, isAdoptable } from './observe.ts';
-import { RUN_FORMAT, type Run, type RunResult, type RunStatus } from './run.ts';
+import type { Run, RunResult, RunStatus } from './run.ts';
 import { taskTransition } from './tasks.ts';
 import { beat, changed, refused, same, type Transition, unionDatasets } from './transition.ts';
 
@@ -185,44 +186,15 @@ function attempt<E extends EventType>(cell: Cell<E>): Cell<E> {
 }
 
 function newRun({ orgId, input, fingerprint }: EventOf<'create'>, now: number): Run {
+  const blank = blankRun({ org_id: orgId, run_id: input.run_id }, now);
+  const { payload, inputs, outputs, ...asked } = definedOf(input);
   return {
-    format: RUN_FORMAT,
-    run_id: input.run_id,
-    org_id: orgId,
-    kind: input.kind ?? 'job',
-    reference_id: input.reference_id ?? null,
-    queue: input.queue ?? null,
-    run_key: input.run_key ?? null,
-    status: 'QUEUED',
-    attempt: 1,
-    revision: 1,
-    created_at: now,
-    updated_at: now,
-    started_at: null,
-    finished_at: null,
-    heartbeat_at: null,
-    cancel_requested_at: null,
-    heartbeat_timeout_ms: input.heartbeat_timeout_ms ?? null,
-    run_timeout_ms: input.run_timeout_ms ?? null,
-    payload: {
-      target_namespace: null,
-      target_table: null,
-      source_type: null,
-      ...definedOf<NewRun['payload']>(input.payload),
-    },
-    inputs: unionDatasets(input.inputs ?? []),
-    outputs: unionDatasets(input.outputs ?? []),
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: input.code_version ?? null,
-    deleted_at: null,
-    first_created_at: null,
+    ...blank,
+    ...asked,
+    payload: { ...blank.payload, ...definedOf<NewRun['payload']>(payload) },
+    inputs: unionDatasets(inputs ?? []),
+    outputs: unionDatasets(outputs ?? []),
     fingerprint,
-    indexed_revision: 1,
-    indexed_at: now,
-    observed: null,
   };
 }
 

@@ -1,9 +1,9 @@
 import { mapParallel } from '../core/concurrency.ts';
-import { CorruptError, FormatError, RunfoldError } from '../core/errors.ts';
+import { CorruptError, FormatError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import { parseRunKey, RUNS_PREFIX, runKey, runsPrefix } from '../store/keys.ts';
 import { ABSENT, type ObjectStore, type PutOptions } from '../store/object-store.ts';
-import { decodeRun, encodeRun, type Run } from './run.ts';
+import { decodeRunOf, encodeRunWithin, type Run } from './run.ts';
 import type { RunStore, RunWrite, ScannedRun, ScanOptions, StoredRun } from './run-store.ts';
 
 /** Canonical runs as one JSON object each, compared and swapped by generation. Every call but `scan` is one request. */
@@ -22,7 +22,7 @@ export class ObjectRunStore implements RunStore {
     const key = runKey(orgId, runId);
     const got = await this.#store.get(key, { signal });
     if (got.outcome !== 'found') return null;
-    return { run: decodeOwn(key, orgId, runId, got.body), token: got.meta.generation };
+    return { run: decodeRunOf(key, orgId, runId, got.body), token: got.meta.generation };
   }
 
   create(run: Run, signal?: AbortSignal): Promise<RunWrite> {
@@ -65,7 +65,7 @@ export class ObjectRunStore implements RunStore {
       return { key, problem: new CorruptError(key, 'the name is not that of a canonical run') };
     try {
       const got = await this.#store.get(key, { signal });
-      return got.outcome === 'found' ? { key, run: decodeOwn(key, ids.orgId, ids.runId, got.body) } : null;
+      return got.outcome === 'found' ? { key, run: decodeRunOf(key, ids.orgId, ids.runId, got.body) } : null;
     } catch (problem) {
       // What is wrong with one object is a problem of that object; a store that fails is everybody's.
       if (problem instanceof CorruptError || problem instanceof FormatError) return { key, problem };
@@ -74,24 +74,9 @@ export class ObjectRunStore implements RunStore {
   }
 
   async #put(run: Run, options: PutOptions): Promise<RunWrite> {
-    const body = encodeRun(run);
-    if (body.length > this.#limits.runBytesMax) {
-      throw new RunfoldError(
-        'LIMIT_EXCEEDED',
-        `Run ${run.run_id} would have ${body.length} bytes; the limit is ${this.#limits.runBytesMax}.`,
-        {
-          hint: 'Report fewer tasks or datasets per run, or shorter texts.',
-        },
-      );
-    }
+    const body = encodeRunWithin(run, this.#limits);
     const key = runKey(run.org_id, run.run_id);
     const put = await this.#store.put(key, body, { ...options, contentType: 'application/json' });
     return put.outcome === 'written' ? { outcome: 'written', token: put.meta.generation } : put;
   }
-}
-
-function decodeOwn(key: string, orgId: string, runId: string, body: Uint8Array): Run {
-  const run = decodeRun(key, body);
-  if (run.org_id === orgId && run.run_id === runId) return run;
-  throw new CorruptError(key, `it holds run ${run.run_id} of org ${run.org_id}`);
 }

@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InputError } from '../core/errors.ts';
 import { defaultLimits, type Limits } from '../core/limits.ts';
+import { blankRun } from './blank-run.ts';
 import { datasetKey, join, NOTHING, type Observation, plainDataset, resultOf, stateOf } from './observed.ts';
-import { type Dataset, type Observed, RUN_FORMAT, type Run } from './run.ts';
+import type { Dataset, Observed, Run } from './run.ts';
 
 export type { Observation } from './observed.ts';
 
@@ -32,7 +33,7 @@ export function observe(
 ): { run: Run; changed: boolean } {
   checkObservation(identity.run_id, observation, limits);
   const fresh = stateOf(observation);
-  if (run === null) return { run: lifecycleOf(newRun(identity), fresh), changed: true };
+  if (run === null) return { run: lifecycleOf(blankRun(identity, 0), fresh), changed: true };
 
   const before = run.observed ?? NOTHING;
   const ofWorkers = !ofEvents(run);
@@ -178,44 +179,6 @@ function addTo(run: Run, before: Observed, after: Observed): Run {
       after.code_version?.value ?? null,
     ),
     observed: { ...after, status: null },
-  };
-}
-
-function newRun({ org_id, run_id }: RunIdentity): Run {
-  return {
-    format: RUN_FORMAT,
-    run_id,
-    org_id,
-    kind: 'job',
-    reference_id: null,
-    queue: null,
-    run_key: null,
-    status: 'QUEUED',
-    attempt: 1,
-    revision: 1,
-    created_at: 0,
-    updated_at: 0,
-    started_at: null,
-    finished_at: null,
-    heartbeat_at: null,
-    cancel_requested_at: null,
-    heartbeat_timeout_ms: null,
-    run_timeout_ms: null,
-    payload: { target_namespace: null, target_table: null, source_type: null },
-    inputs: [],
-    outputs: [],
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: null,
-    // Nobody asked for this run through `create`, so no `create` can be a repeat of it.
-    deleted_at: null,
-    first_created_at: null,
-    fingerprint: '',
-    indexed_revision: 1,
-    indexed_at: 0,
-    observed: null,
   };
 }
 

@@ -1,19 +1,14 @@
 import type { Pool, PoolClient, QueryResult } from 'pg';
 import { type Clock, cancelled } from '../core/clock.ts';
-import { errorMessage, RunfoldError, StoreError } from '../core/errors.ts';
+import { StoreError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
+import { definite, isAmbiguous } from './postgres-errors.ts';
 import type { Documents, DocumentWrite } from './sql-documents.ts';
+import { documentsOn, type SqlDriver, type SqlValue } from './sql-driver.ts';
 import { SqlRunStore } from './sql-run-store.ts';
 import { settling } from './sql-settling.ts';
-import {
-  documentOf,
-  type SqlStatements,
-  type SqlTable,
-  scannedOf,
-  statementsOf,
-  valuesOf,
-} from './sql-table.ts';
+import { type SqlStatements, type SqlTable, statementsOf } from './sql-table.ts';
 
 const POOL_MAX = 10;
 const IDLE_MS = 30_000;
@@ -63,89 +58,64 @@ export async function openPostgresDocuments(
     text: 'TEXT COLLATE "C"',
     bytewise: ' COLLATE "C"',
   });
-  const documents = new PostgresDocuments(redacted(options.connectionString, table), pool, table, statements);
+  const driver = new PostgresDriver(redacted(options.connectionString, table), pool);
   try {
-    if (options.manage ?? true) await documents.create();
-    await documents.probe();
-    return documents;
+    if (options.manage ?? true) await createTable(driver, table, statements);
+    await probe(driver, statements);
+    return documentsOn(driver, table, statements);
   } catch (error) {
-    await documents.close();
+    await driver.close();
     throw error;
   }
 }
 
-class PostgresDocuments implements Documents {
+async function createTable(
+  driver: PostgresDriver,
+  { schema, table }: SqlTable & { schema: string },
+  statements: SqlStatements,
+): Promise<void> {
+  const name = `"${schema}"."${table}"`;
+  await driver.alone(async (client) => {
+    const { rows } = await client.query('SELECT to_regclass($1) AS found', [name]);
+    // Whoever may use a table need not be allowed to create one.
+    if ((rows[0] as { found: unknown }).found !== null) return;
+    await client.query(
+      `BEGIN; SELECT pg_advisory_xact_lock(${CREATE_LOCK});
+       CREATE SCHEMA IF NOT EXISTS "${schema}";
+       ${statements.create};
+       COMMIT`,
+    );
+  });
+}
+
+/** Columns and the unique constraint, without a write: EXPLAIN plans the insert and does not run it. */
+async function probe(driver: PostgresDriver, statements: SqlStatements): Promise<void> {
+  await driver.alone(async (client) => {
+    await client.query(statements.probe);
+    await client.query(`EXPLAIN ${statements.insert.replace(/\$\d/g, 'NULL')}`);
+  });
+}
+
+class PostgresDriver implements SqlDriver {
   readonly url: string;
   readonly #pool: Pool;
-  readonly #table: SqlTable & { schema: string };
-  readonly #statements: SqlStatements;
 
-  constructor(url: string, pool: Pool, table: SqlTable & { schema: string }, statements: SqlStatements) {
+  constructor(url: string, pool: Pool) {
     this.url = url;
     this.#pool = pool;
-    this.#table = table;
-    this.#statements = statements;
   }
 
-  async create(): Promise<void> {
+  /** Several statements on one connection, when the store is opened: nobody aborts them. */
+  async alone(work: (client: PoolClient) => Promise<void>): Promise<void> {
     const client = await this.#connect(new AbortController().signal);
     try {
-      const { rows } = await client.query('SELECT to_regclass($1) AS found', [
-        `"${this.#table.schema}"."${this.#table.table}"`,
-      ]);
-      // Whoever may use a table need not be allowed to create one.
-      if ((rows[0] as { found: unknown }).found !== null) return;
-      await client.query(
-        `BEGIN; SELECT pg_advisory_xact_lock(${CREATE_LOCK});
-         CREATE SCHEMA IF NOT EXISTS "${this.#table.schema}";
-         ${this.#statements.create};
-         COMMIT`,
-      );
+      await work(client);
     } catch (error) {
       throw definite(this.url, error);
     } finally {
+      client.off('error', ignore);
       client.release();
     }
-  }
-
-  /** Columns and the unique constraint, without a write: EXPLAIN plans the insert and does not run it. */
-  async probe(): Promise<void> {
-    const client = await this.#connect(new AbortController().signal);
-    try {
-      await client.query(this.#statements.probe);
-      const insert = this.#statements.insert.replace(/\$\d/g, 'NULL');
-      await client.query(`EXPLAIN ${insert}`);
-    } catch (error) {
-      throw definite(this.url, error);
-    } finally {
-      client.release();
-    }
-  }
-
-  async read({ orgId, id }: { orgId: string; id: string }, signal: AbortSignal) {
-    const { rows } = await this.#query(this.#statements.read, [orgId, id], signal);
-    return rows.length === 0 ? null : documentOf(this.url, this.#table.idColumn, rows[0]);
-  }
-
-  insert(...[document, signal]: Parameters<Documents['insert']>): Promise<DocumentWrite> {
-    return this.#write(this.#statements.insert, valuesOf(document), signal);
-  }
-
-  update(...[document, expected, signal]: Parameters<Documents['update']>): Promise<DocumentWrite> {
-    const values = [...valuesOf(document), expected.revision, expected.writeId];
-    return this.#write(this.#statements.update, values, signal);
-  }
-
-  delete(...[{ orgId, id }, expected, signal]: Parameters<Documents['delete']>): Promise<DocumentWrite> {
-    return this.#write(this.#statements.delete, [orgId, id, expected.revision, expected.writeId], signal);
-  }
-
-  async page(...[{ orgId, after, limit }, signal]: Parameters<Documents['page']>) {
-    const which = orgId === undefined ? (after ? 'after' : 'all') : after ? 'org after' : 'org';
-    const org = orgId ?? after?.orgId;
-    const values = [limit, ...(org === undefined ? [] : [org]), ...(after ? [after.id] : [])];
-    const { rows } = await this.#query(this.#statements.page(which), values, signal);
-    return rows.map((row) => scannedOf(this.url, this.#table.idColumn, row));
   }
 
   /** Connections that are out come back first. */
@@ -153,10 +123,10 @@ class PostgresDocuments implements Documents {
     return this.#pool.end();
   }
 
-  async #query(text: string, values: unknown[], signal: AbortSignal): Promise<QueryResult> {
+  async rows(statement: string, values: readonly SqlValue[], signal: AbortSignal) {
     const client = await this.#connect(signal);
     try {
-      return await run(client, text, values, signal);
+      return (await run(client, statement, values, signal)).rows as Record<string, unknown>[];
     } catch (error) {
       if (signal.aborted) throw reasonOf(signal);
       throw definite(this.url, error);
@@ -164,10 +134,10 @@ class PostgresDocuments implements Documents {
   }
 
   /** Autocommit: one statement is one transaction, and its answer says whether that was committed. */
-  async #write(text: string, values: unknown[], signal: AbortSignal): Promise<DocumentWrite> {
+  async write(statement: string, values: readonly SqlValue[], signal: AbortSignal): Promise<DocumentWrite> {
     const client = await this.#connect(signal);
     try {
-      const { rowCount } = await run(client, text, values, signal);
+      const { rowCount } = await run(client, statement, values, signal);
       return { outcome: (rowCount ?? 0) > 0 ? 'written' : 'conflict' };
     } catch (error) {
       if (isAmbiguous(error)) return { outcome: 'unknown', cause: signal.aborted ? reasonOf(signal) : error };
@@ -202,8 +172,8 @@ class PostgresDocuments implements Documents {
 /** The connection goes back to the pool, or is destroyed where its state is not known. */
 async function run(
   client: PoolClient,
-  text: string,
-  values: unknown[],
+  statement: string,
+  values: readonly SqlValue[],
   signal: AbortSignal,
 ): Promise<QueryResult> {
   const onAbort = () => destroy(client);
@@ -211,7 +181,7 @@ async function run(
   let broken = true;
   try {
     if (signal.aborted) destroy(client);
-    const result = await client.query(text, values);
+    const result = await client.query(statement, [...values]);
     broken = signal.aborted;
     return result;
   } catch (error) {
@@ -234,64 +204,6 @@ function ignore(): void {}
 
 function reasonOf(signal: AbortSignal): unknown {
   return signal.reason instanceof StoreError ? signal.reason : cancelled(signal);
-}
-
-/** SQLSTATE; undefined where it is no answer of the server. */
-function sqlState(error: unknown): string | undefined {
-  const code = (error as { code?: unknown; severity?: unknown } | null)?.code;
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && 'severity' in (error as object)
-    ? code
-    : undefined;
-}
-
-/**
- * Whether a statement may have been committed all the same. The server's ERROR says that it was not. A connection
- * that broke says nothing, nor does a server that was shut down or lost its standby in the middle.
- */
-function isAmbiguous(error: unknown): boolean {
-  const state = sqlState(error);
-  return state === undefined || state.startsWith('08') || state === '40003' || /^57P0[1245]$/.test(state);
-}
-
-const RETRYABLE = /^(08|53|40001|40P01|55P03|57014|57P0|25006|XX000)/;
-const DENIED = /^(28|42501|3D000)/;
-
-/** What is known to have had no effect, as StoreError. */
-function definite(url: string, error: unknown): unknown {
-  if (error instanceof RunfoldError) return error;
-  const state = sqlState(error);
-  const message = `${url}: ${errorMessage(error) || 'no connection'}.`;
-  if (state === undefined) {
-    return new StoreError('STORE_UNAVAILABLE', message, {
-      retryable: true,
-      hint: 'See that the server is up and can be reached.',
-      cause: error,
-    });
-  }
-  const details = { sqlstate: state };
-  if (DENIED.test(state)) {
-    const hint = 'See user, password, database and privileges.';
-    return new StoreError('STORE_DENIED', message, { retryable: false, hint, cause: error, details });
-  }
-  if (state === '57014') {
-    return new StoreError('DEADLINE_EXCEEDED', message, { retryable: true, cause: error, details });
-  }
-  const retryable = RETRYABLE.test(state);
-  return new StoreError(retryable ? 'STORE_UNAVAILABLE' : 'STORE_FAILED', message, {
-    retryable,
-    hint: hintOf(state),
-    cause: error,
-    details,
-  });
-}
-
-function hintOf(state: string): string {
-  if (state === '42P01' || state === '3F000')
-    return 'Create the table (docs/MIGRATION.md), or leave out manage=off.';
-  if (state === '42703') return 'The table lacks a column: docs/MIGRATION.md has its definition.';
-  if (state === '42P10')
-    return 'The table needs PRIMARY KEY or UNIQUE (org_id, run_id): without it two creates can both win.';
-  return 'The details have the SQLSTATE; the log of the server may say more.';
 }
 
 function redacted(connectionString: string, { schema, table }: { schema: string; table: string }): string {

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { CorruptError, RunfoldError } from '../core/errors.ts';
+import type { Limits } from '../core/limits.ts';
 import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
 
 /** Version of the canonical object's format. */
@@ -188,7 +190,25 @@ export function encodeRun(run: Run): Uint8Array {
   return encodeStored(Object.keys(artifacts).length === 0 ? rest : run);
 }
 
+/** For a write: throws LIMIT_EXCEEDED for a run that is too large to be stored. */
+export function encodeRunWithin(run: Run, { runBytesMax }: Pick<Limits, 'runBytesMax'>): Uint8Array {
+  const body = encodeRun(run);
+  if (body.length <= runBytesMax) return body;
+  throw new RunfoldError(
+    'LIMIT_EXCEEDED',
+    `Run ${run.run_id} would have ${body.length} bytes; the limit is ${runBytesMax}.`,
+    { hint: 'Report fewer tasks or datasets per run, or shorter texts.' },
+  );
+}
+
 /** Throws CorruptError or FormatError, naming the key. */
 export function decodeRun(key: string, body: Uint8Array): Run {
   return checkStored(key, runSchema, parseStored(key, 'run', RUN_FORMAT, body));
+}
+
+/** The same for a run that was asked for by its ids: another's under its name is CorruptError. */
+export function decodeRunOf(key: string, orgId: string, runId: string, body: Uint8Array): Run {
+  const run = decodeRun(key, body);
+  if (run.org_id === orgId && run.run_id === runId) return run;
+  throw new CorruptError(key, `it holds run ${run.run_id} of org ${run.org_id}`);
 }

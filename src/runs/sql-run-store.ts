@@ -1,9 +1,9 @@
 import { cancelled } from '../core/clock.ts';
-import { CorruptError, InputError, RunfoldError } from '../core/errors.ts';
+import { CorruptError, InputError } from '../core/errors.ts';
 import { checkId, isId } from '../core/ids.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
-import { decodeRun, encodeRun, type Run } from './run.ts';
+import { decodeRunOf, encodeRunWithin, type Run } from './run.ts';
 import type { RunStore, RunWrite, ScannedRun, ScanOptions, StoredRun } from './run-store.ts';
 import type { Document, DocumentKey, DocumentState, Documents, DocumentWrite } from './sql-documents.ts';
 
@@ -88,10 +88,8 @@ export class SqlRunStore implements RunStore {
 
   #decode(document: Document): Run {
     const key = this.#name(document);
-    const run = decodeRun(key, new TextEncoder().encode(document.body));
     if (!isId(document.orgId) || !isId(document.id)) throw new CorruptError(key, 'its ids are not allowed');
-    if (run.org_id !== document.orgId || run.run_id !== document.id)
-      throw new CorruptError(key, `it holds run ${run.run_id} of org ${run.org_id}`);
+    const run = decodeRunOf(key, document.orgId, document.id, new TextEncoder().encode(document.body));
     if (run.revision !== document.revision)
       throw new CorruptError(key, `it holds revision ${run.revision}, its column says ${document.revision}`);
     return run;
@@ -99,14 +97,7 @@ export class SqlRunStore implements RunStore {
 
   #documentOf(run: Run): Document {
     const { limits, random } = this.#options;
-    const body = encodeRun(run);
-    if (body.length > limits.runBytesMax) {
-      throw new RunfoldError(
-        'LIMIT_EXCEEDED',
-        `Run ${run.run_id} would have ${body.length} bytes; the limit is ${limits.runBytesMax}.`,
-        { hint: 'Report fewer tasks or datasets per run, or shorter texts.' },
-      );
-    }
+    const body = encodeRunWithin(run, limits);
     const key = keyOf(run.org_id, run.run_id);
     return {
       ...key,

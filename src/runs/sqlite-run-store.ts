@@ -5,16 +5,10 @@ import { CorruptError, errorMessage, StoreError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import type { Documents, DocumentWrite } from './sql-documents.ts';
+import { documentsOn, type SqlDriver, type SqlValue } from './sql-driver.ts';
 import { SqlRunStore } from './sql-run-store.ts';
 import { settling } from './sql-settling.ts';
-import {
-  documentOf,
-  type SqlStatements,
-  type SqlTable,
-  scannedOf,
-  statementsOf,
-  valuesOf,
-} from './sql-table.ts';
+import { type SqlTable, statementsOf } from './sql-table.ts';
 
 /** Another process writes: it takes some ms at most, so it is asked again soon, and the event loop stays free. */
 const BUSY_PAUSE_MS = 3;
@@ -67,7 +61,7 @@ export async function openSqliteDocuments(
       opened.exec(statements.create);
       opened.exec(statements.probe);
     });
-    return new SqliteDocuments(url, opened, table, statements);
+    return documentsOn(new SqliteDriver(url, opened), table, statements);
   } catch (error) {
     database?.close();
     throw failed(url, error);
@@ -75,61 +69,23 @@ export async function openSqliteDocuments(
 }
 
 /** Statements are synchronous and take some µs; only waiting for another process's lock is not. */
-class SqliteDocuments implements Documents {
+class SqliteDriver implements SqlDriver {
   readonly url: string;
   readonly #database: DatabaseSync;
-  readonly #table: SqlTable;
-  readonly #statements: SqlStatements;
   readonly #prepared = new Map<string, StatementSync>();
 
-  constructor(url: string, database: DatabaseSync, table: SqlTable, statements: SqlStatements) {
+  constructor(url: string, database: DatabaseSync) {
     this.url = url;
     this.#database = database;
-    this.#table = table;
-    this.#statements = statements;
   }
 
-  async read(key: { orgId: string; id: string }, signal: AbortSignal) {
-    const row = await patiently(this.url, signal, () =>
-      this.#prepare(this.#statements.read).get(key.orgId, key.id),
-    );
-    return row === undefined ? null : documentOf(this.url, this.#table.idColumn, row);
+  rows(statement: string, values: readonly SqlValue[], signal: AbortSignal) {
+    return patiently(this.url, signal, () => this.#prepare(statement).all(...values));
   }
 
-  insert(...[document, signal]: Parameters<Documents['insert']>): Promise<DocumentWrite> {
-    return this.#write(this.#statements.insert, valuesOf(document), signal);
-  }
-
-  update(...[document, expected, signal]: Parameters<Documents['update']>): Promise<DocumentWrite> {
-    const values = [...valuesOf(document), expected.revision, expected.writeId];
-    return this.#write(this.#statements.update, values, signal);
-  }
-
-  delete(...[{ orgId, id }, expected, signal]: Parameters<Documents['delete']>): Promise<DocumentWrite> {
-    return this.#write(this.#statements.delete, [orgId, id, expected.revision, expected.writeId], signal);
-  }
-
-  async page(...[{ orgId, after, limit }, signal]: Parameters<Documents['page']>) {
-    const { page } = this.#statements;
-    const query = () => {
-      if (orgId !== undefined && after !== undefined)
-        return this.#prepare(page('org after')).all(limit, orgId, after.id);
-      if (orgId !== undefined) return this.#prepare(page('org')).all(limit, orgId);
-      if (after !== undefined) return this.#prepare(page('after')).all(limit, after.orgId, after.id);
-      return this.#prepare(page('all')).all(limit);
-    };
-    const rows = await patiently(this.url, signal, query);
-    return rows.map((row) => scannedOf(this.url, this.#table.idColumn, row));
-  }
-
-  async close() {
-    this.#prepared.clear();
-    this.#database.close();
-  }
-
-  async #write(sql: string, values: (string | number)[], signal: AbortSignal): Promise<DocumentWrite> {
+  async write(statement: string, values: readonly SqlValue[], signal: AbortSignal): Promise<DocumentWrite> {
     try {
-      const { changes } = await patiently(this.url, signal, () => this.#prepare(sql).run(...values));
+      const { changes } = await patiently(this.url, signal, () => this.#prepare(statement).run(...values));
       return { outcome: Number(changes) > 0 ? 'written' : 'conflict' };
     } catch (error) {
       // The disk failed while the transaction was being made durable: a restart may find it or not.
@@ -137,6 +93,11 @@ class SqliteDocuments implements Documents {
         return { outcome: 'unknown', cause: error };
       throw error;
     }
+  }
+
+  async close() {
+    this.#prepared.clear();
+    this.#database.close();
   }
 
   #prepare(sql: string): StatementSync {

@@ -1,50 +1,17 @@
 import fc from 'fast-check';
+import { blankRun } from '../../src/runs/blank-run.ts';
 import type { ArtifactEvent, RunEvent, TaskEvent } from '../../src/runs/events.ts';
 import { transition } from '../../src/runs/lifecycle.ts';
 import { type Projection, project } from '../../src/runs/projection.ts';
 import { type LogRecord, recordOf } from '../../src/runs/record.ts';
-import { RUN_FORMAT, type Run } from '../../src/runs/run.ts';
+import type { Run } from '../../src/runs/run.ts';
 import { START } from './fake-clock.ts';
 
 export const ORG = 'acme';
 
 /** A canonical run: QUEUED, revision 1, with nothing optional. */
 export function runOf(changes: Partial<Run> = {}): Run {
-  return {
-    format: RUN_FORMAT,
-    run_id: 'run-1',
-    org_id: ORG,
-    kind: 'job',
-    reference_id: null,
-    queue: null,
-    run_key: null,
-    status: 'QUEUED',
-    attempt: 1,
-    revision: 1,
-    created_at: START,
-    updated_at: START,
-    started_at: null,
-    finished_at: null,
-    heartbeat_at: null,
-    cancel_requested_at: null,
-    heartbeat_timeout_ms: null,
-    run_timeout_ms: null,
-    payload: { target_namespace: null, target_table: null, source_type: null },
-    inputs: [],
-    outputs: [],
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: null,
-    deleted_at: null,
-    first_created_at: null,
-    fingerprint: 'f',
-    indexed_revision: 1,
-    indexed_at: START,
-    observed: null,
-    ...changes,
-  };
+  return { ...blankRun({ org_id: ORG, run_id: 'run-1' }, START), fingerprint: 'f', ...changes };
 }
 
 export function rowOf(changes: Partial<Projection> = {}): Projection {
