@@ -28,6 +28,8 @@ export interface LegacyOptions {
   mode: LegacyMode;
   /** Makes a copied run visible: appends its record. */
   index: (run: Run, signal: AbortSignal) => Promise<void>;
+  /** Of a dry run: a run that would be copied. */
+  wouldCopy?: ((run: Run) => void) | undefined;
   orgs?: readonly string[] | undefined;
   shard: { index: number; count: number };
   dryRun: boolean;
@@ -73,7 +75,7 @@ async function bringIn(
   objects: ObjectStore,
   item: ObjectMeta,
   legacy: Legacy,
-  { mode, index, dryRun, orgs }: LegacyOptions,
+  { mode, index, wouldCopy, dryRun, orgs }: LegacyOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const { key } = item;
@@ -90,6 +92,7 @@ async function bringIn(
         break;
       }
       if (dryRun) {
+        wouldCopy?.(run);
         legacy.copied++;
         break;
       }
