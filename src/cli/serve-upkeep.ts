@@ -1,6 +1,7 @@
 import { expireOrg } from '../../compactor/expire.ts';
 import { openCompactor } from '../../compactor/open.ts';
-import { compactPass, listOrgs, type PassResult } from '../../compactor/pass.ts';
+import { listOrgs } from '../../compactor/orgs.ts';
+import { compactPass, type PassResult } from '../../compactor/pass.ts';
 import type { Trigger } from '../../compactor/schedule.ts';
 import { errorMessage } from '../core/errors.ts';
 import type { ResultStore } from '../runs/results.ts';
