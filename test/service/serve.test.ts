@@ -104,7 +104,7 @@ describe.concurrent('runfold serve', () => {
   });
 
   it('folds an embedded store by itself and shows it in the metrics; with --no-compact it does not', async () => {
-    const metricsOf = async (store: string, ...more: string[]) => {
+    const metricsOf = async (store: string, looks: number, ...more: string[]) => {
       let asked: Promise<string> | null = null;
       const args = ['serve', '--dev', '--open-metrics', '--port', '0', '--store', store, ...more];
       const ran = await run(RUNFOLD, args, {
@@ -115,7 +115,7 @@ describe.concurrent('runfold serve', () => {
           asked = (async () => {
             for (let i = 0; ; i++) {
               const metrics = await (await fetch(`${url}/metrics`)).text();
-              if (/runfold_folds_total{outcome="committed"} 1/.test(metrics) || i > 30) return metrics;
+              if (/runfold_folds_total{outcome="committed"} 1/.test(metrics) || i === looks) return metrics;
               await new Promise((resolve) => setTimeout(resolve, 100));
             }
           })().finally(() => kill('SIGTERM'));
@@ -126,10 +126,10 @@ describe.concurrent('runfold serve', () => {
     const store = `file:${join(tempDir(), 's')}?fsync=off`;
     const events = writeEvents(join(tempDir(), 'events.ndjson'), EVENTS);
     await run(RUNFOLD, ['import', 'openlineage', events, '--org', 'demo', '--store', store]);
-    const idle = await metricsOf(store, '--no-compact');
+    const idle = await metricsOf(store, 3, '--no-compact');
     expect(idle.stdout).toContain('It folds nothing');
     expect(idle.metrics).not.toContain('runfold_fold');
-    const folding = await metricsOf(store, '--compact', '* * * * * *');
+    const folding = await metricsOf(store, 150, '--compact', '* * * * * *');
     expect(folding.stdout).toContain('It folds what is new by itself (--compact "* * * * * *")');
     expect(folding.metrics).toContain('runfold_folds_total{outcome="committed"} 1');
     expect(folding.code).toBe(0);

@@ -13,10 +13,12 @@ import { resilient } from '../../src/store/resilient.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { METRICS, type MetricDefinition, type MetricName } from '../../src/telemetry/table.ts';
 import { NOW, RUNS, serve, tokenFor } from '../service/support.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { intercept } from '../support/intercept.ts';
 import { ORG } from '../support/runs.ts';
 
-const GRACE_MS = 300;
+/** Longer than the grace of entries. */
+const LATER_MS = 180_000;
 
 /** Sums over all labels, by metric; of histograms the count. */
 function figuresOf(text: string): Map<string, number> {
@@ -32,16 +34,11 @@ function figuresOf(text: string): Map<string, number> {
 describe('metrics', () => {
   it('each one moves when what it counts happens, and none knows of an org', async () => {
     const telemetry = new Telemetry();
-    const limits = {
-      attemptsMax: 2,
-      backoffBaseMs: 1,
-      backoffMaxMs: 2,
-      entryGraceMs: GRACE_MS,
-      serverTimeResolutionMs: 0,
-    };
+    const clock = new FakeClock();
+    const limits = { attemptsMax: 2, backoffBaseMs: 1, backoffMaxMs: 2 };
     let doubtful = 0;
     // The log of org `away` never answers; that of ORG does not answer once.
-    const shaky = intercept(new MemoryStore({}), async (call, go) => {
+    const shaky = intercept(new MemoryStore({ clock }), async (call, go) => {
       const isEntry = call.operation === 'put' && call.key.includes('/log/');
       if (isEntry && call.key.includes('/away/'))
         return { outcome: 'unknown', cause: new Error('no answer') };
@@ -55,10 +52,10 @@ describe('metrics', () => {
       onRetry: (operation) => telemetry.tell('retry', { operation }),
     });
     const metrics = new Metrics(['service', 'store', 'compactor']);
-    const served = await serve({}, { store, metrics, world: { telemetry, limits } });
+    const served = await serve({}, { store, clock, metrics, world: { clock, telemetry, limits } });
     const { world } = served;
     const random = seededRandom(9);
-    const put = (body: Uint8Array) => store.put(entryKey(ORG, uuidv7(Date.now(), random)), body);
+    const put = (body: Uint8Array) => store.put(entryKey(ORG, uuidv7(clock.now(), random)), body);
 
     await world.session.recorder.create(ORG, { run_id: 'r1' });
     const { run } = await world.session.recorder.create(ORG, { run_id: 'r2' });
@@ -78,9 +75,9 @@ describe('metrics', () => {
     expect((await served.json('GET', RUNS, NOW)).status).toBe(500);
     await served.call('GET', '/readyz', { token: null });
     await compactPass(world.compactor);
-    const fresh = await serve({}, { store, metrics, world: { telemetry, limits } });
+    const fresh = await serve({}, { store, clock, metrics, world: { clock, telemetry, limits } });
     await fresh.json('GET', RUNS, NOW);
-    await new Promise((resolve) => setTimeout(resolve, GRACE_MS + 50));
+    await clock.advance(LATER_MS);
     await compactPass(world.compactor, { orgs: [ORG] });
     await store.put(dirtyKey(ORG), new Uint8Array());
 
@@ -100,10 +97,8 @@ describe('metrics', () => {
 
   it('garbage is counted while it waits, and no more once it is collected', async () => {
     const metrics = new Metrics(['compactor']);
-    const served = await serve(
-      {},
-      { metrics, world: { limits: { entryGraceMs: GRACE_MS, serverTimeResolutionMs: 0 } } },
-    );
+    const clock = new FakeClock();
+    const served = await serve({}, { store: new MemoryStore({ clock }), clock, metrics, world: { clock } });
     const { world } = served;
     const waiting = () => figuresOf(metrics.text()).get('runfold_garbage_waiting');
     for (const run_id of ['r1', 'r2']) await world.session.recorder.create(ORG, { run_id });
@@ -112,7 +107,7 @@ describe('metrics', () => {
     expect(waiting()).toBe(4);
     await compactPass(world.compactor);
     expect(waiting()).toBe(4);
-    await new Promise((resolve) => setTimeout(resolve, GRACE_MS + 50));
+    await clock.advance(LATER_MS);
     await compactPass(world.compactor);
     expect(waiting()).toBe(0);
     expect(figuresOf(metrics.text()).get('runfold_collected_total')).toBe(4);
