@@ -1,7 +1,7 @@
-import { expireOrg } from '../../compactor/expire.ts';
+import { type Expired, expireOrg } from '../../compactor/expire.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import { listOrgs } from '../../compactor/orgs.ts';
-import { compactPass, type PassResult } from '../../compactor/pass.ts';
+import { compactPass, type Failure, isFailure, type PassResult, safely } from '../../compactor/pass.ts';
 import type { Trigger } from '../../compactor/schedule.ts';
 import { errorMessage } from '../core/errors.ts';
 import type { ResultStore } from '../runs/results.ts';
@@ -22,22 +22,40 @@ export async function foldOnSchedule(
 ): Promise<void> {
   const context = await openCompactor(session);
   const expire = results === undefined ? undefined : { recorder: session.recorder, results };
-  const tell = (result: PassResult) => {
-    if (result.outcome === 'failed') {
-      logger.warn({ org: result.org_id, code: result.code, error: result.message }, 'fold failed');
-    } else if (result.quarantined > 0) {
-      logger.warn({ org: result.org_id, quarantined: result.quarantined }, 'entries were quarantined');
-    }
-  };
   await runPasses(session, {
     trigger,
     fullEvery: FULL_EVERY,
     sweep: true,
     orphans: true,
     stop: signal,
-    pass: (_, which) => compactPass(context, { ...which, expire, drain: signal, onOrg: tell }),
+    pass: (_, which) =>
+      compactPass(context, { ...which, expire, drain: signal, onOrg: (result) => tellPass(logger, result) }),
     onError: (error) => logger.warn({ error: errorMessage(error) }, 'pass failed'),
   });
+}
+
+function tellPass(logger: Logger, result: PassResult): void {
+  const org = result.org_id;
+  if (result.outcome === 'failed') {
+    logger.warn({ org, code: result.code, error: result.message }, 'fold failed');
+    return;
+  }
+  if (result.quarantined > 0)
+    logger.warn({ org, quarantined: result.quarantined }, 'entries were quarantined');
+  if (result.expired !== undefined) tellExpired(logger, org, result.expired);
+  for (const chore of [result.swept, result.orphans]) {
+    if (chore !== undefined && isFailure(chore)) {
+      logger.warn({ org, code: chore.code, error: chore.message }, 'a chore failed');
+    }
+  }
+}
+
+function tellExpired(logger: Logger, org: string, done: Expired | Failure): void {
+  if (isFailure(done)) {
+    logger.error({ org, error: done.message }, 'expired artifacts were not removed');
+  } else if (done.artifacts.length > 0) {
+    logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
+  }
 }
 
 /** What expired while nobody looked. Later on a compactor does it, on its schedule. Requests do not wait for it. */
@@ -49,14 +67,8 @@ export async function sweepAtStart(
 ): Promise<void> {
   try {
     for (const org of await listOrgs(session.store, signal)) {
-      const done = await expireOrg(session, org, session.recorder, { results, signal }).catch(
-        (error: unknown) => {
-          if (signal.aborted) throw error;
-          logger.error({ org, error: errorMessage(error) }, 'expired artifacts were not removed');
-        },
-      );
-      if (done && done.artifacts.length > 0)
-        logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
+      const expire = () => expireOrg(session, org, session.recorder, { results, signal });
+      tellExpired(logger, org, await safely(signal, expire));
     }
   } catch (error) {
     if (!signal.aborted)
