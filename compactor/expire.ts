@@ -1,7 +1,7 @@
 import { openCatalog } from '../src/catalog/catalog.ts';
 import { dueRuns } from '../src/catalog/due.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
-import { errorMessage, LifecycleError } from '../src/core/errors.ts';
+import { errorMessage, isRunfoldError, LifecycleError } from '../src/core/errors.ts';
 import { isDue } from '../src/runs/artifacts.ts';
 import type { ArtifactEvent, ArtifactRef } from '../src/runs/events.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
@@ -41,7 +41,17 @@ export interface Expired {
   runs: number;
   waiting: number;
   artifacts: ExpiredArtifact[];
+  /** Runs whose canonical object cannot be read or written: `runfold verify` tells more. */
+  failed: { run_id: string; code: string; message: string }[];
 }
+
+/** What is wrong with one run, and nobody else's business. */
+const OF_ONE_RUN: readonly string[] = [
+  'CORRUPT',
+  'UNSUPPORTED_FORMAT',
+  'LIMIT_EXCEEDED',
+  'REVISION_CONFLICT',
+];
 
 type Context = Pick<CompactorContext, 'store' | 'runs' | 'limits' | 'clock'>;
 
@@ -69,13 +79,19 @@ export async function expireOrg(
     runs: work.length,
     waiting: due.length - work.length,
     artifacts: [],
+    failed: [],
   };
   let done = 0;
   await mapParallel(
     work,
     limits.parallelMax,
     async (runId, stop) => {
-      expired.artifacts.push(...(await expireRun(context, orgId, runId, recorder, options, stop)));
+      try {
+        expired.artifacts.push(...(await expireRun(context, orgId, runId, recorder, options, stop)));
+      } catch (error) {
+        if (!isRunfoldError(error) || !OF_ONE_RUN.includes(error.code)) throw error;
+        expired.failed.push({ run_id: runId, code: error.code, message: error.message });
+      }
       onRun?.(++done, work.length);
     },
     signal,

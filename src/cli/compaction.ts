@@ -126,7 +126,8 @@ export async function showPass(
 
 /** An org of which something failed, or whose log holds entries that cannot be read. */
 export function isProblem(result: PassResult): boolean {
-  return result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure);
+  if (result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure)) return true;
+  return result.expired !== undefined && !isFailure(result.expired) && result.expired.failed.length > 0;
 }
 
 function chores({ swept, expired, orphans, exported }: Exclude<PassResult, { outcome: 'failed' }>) {
@@ -171,6 +172,7 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
       const [repaired, late] = [count(swept.repaired.length), count(swept.timed_out.length)];
       output.line(`swept: org ${org_id}: ${repaired} repaired, ${late} timed out`);
     }
+    if (expired !== undefined && !isFailure(expired)) noteFailed(output, expired);
     if (expired !== undefined && !isFailure(expired) && expired.artifacts.length > 0)
       output.line(`expired: org ${org_id}: ${expiredInWords(expired)}`);
     if (orphans !== undefined && !isFailure(orphans) && orphans.orphans.length > 0) {
@@ -178,6 +180,11 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
       output.line(`orphans: org ${org_id}: ${found}, ${count(orphans.deleted)} deleted`);
     }
   }
+}
+
+export function noteFailed(output: Output, { org_id, failed }: Expired): void {
+  for (const { run_id, code, message } of failed)
+    output.note(`failed: org ${org_id}: run ${plain(run_id)}: ${plain(message)} (${code})`);
 }
 
 /** `3 deleted, 1 kept` */

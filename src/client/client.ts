@@ -4,8 +4,6 @@ import type { RunEvent, TaskEvent } from '../runs/events.ts';
 import type { Dataset } from '../runs/run.ts';
 import type {
   Acknowledgement,
-  ArtifactAcknowledgement,
-  ArtifactBody,
   Artifacts,
   ArtifactView,
   BatchReport,
@@ -20,8 +18,10 @@ import type {
   TaskBody,
 } from '../service/schemas.ts';
 import type { ExportFormat } from '../snapshot/export.ts';
+import { ArtifactClient } from './artifacts.ts';
 import { type CallOptions, type ClientOptions, Http } from './http.ts';
 
+export type { ArtifactClient } from './artifacts.ts';
 export { type CallOptions, type ClientOptions, ServiceError } from './http.ts';
 
 export interface ReadOptions extends CallOptions {
@@ -238,31 +238,6 @@ export class RunClient {
   #event<K extends RunEvent['type']>(name: string) {
     return (body: EventBody<K>, options: CallOptions = {}): Promise<Acknowledgement> =>
       this.#http.json('POST', `${this.#path}/${name}`, { body, ...options });
-  }
-}
-
-/** What one operator left at one port. */
-export class ArtifactClient {
-  readonly #http: Http;
-  readonly #path: string;
-
-  constructor(http: Http, path: string) {
-    this.#http = http;
-    this.#path = path;
-  }
-
-  /** As it is stored now. Throws ARTIFACT_NOT_FOUND. */
-  get(options: CallOptions = {}): Promise<ArtifactView> {
-    return this.#http.json('GET', this.#path, options);
-  }
-
-  put(body: ArtifactBody, options: CallOptions = {}): Promise<ArtifactAcknowledgement> {
-    return this.#http.json('PUT', this.#path, { body, ...options });
-  }
-
-  /** Nobody needs it any more: the clean-up removes it once the run has ended. */
-  drop({ attempt }: { attempt: number }, options: CallOptions = {}): Promise<ArtifactAcknowledgement> {
-    return this.#http.json('DELETE', `${this.#path}?attempt=${attempt}`, options);
   }
 }
 

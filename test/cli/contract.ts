@@ -179,6 +179,7 @@ export const artifactsSweepSchema = z.array(
         reason: z.string().optional(),
       }),
     ),
+    failed: z.array(z.strictObject({ run_id: z.string(), code: z.string(), message: z.string() })),
   }),
 );
 

@@ -7,6 +7,7 @@ import { compactPass } from '../../compactor/pass.ts';
 import { verifyOrg } from '../../compactor/verify.ts';
 import { dueRuns } from '../../src/catalog/due.ts';
 import { openResults, type ResultStore, resultKey } from '../../src/runs/results.ts';
+import { runKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
 import { intercept, planting } from '../support/intercept.ts';
@@ -246,6 +247,21 @@ describe('the clean-up', () => {
       await expectLaw2(world, org);
     },
   );
+
+  it('one broken run holds up no other', async () => {
+    for (const run of ['run-1', 'run-2']) {
+      await begun(run);
+      await write('a', run);
+      await leave('a', MINUTE, uriOf('a', run), run);
+      await end(run);
+    }
+    await world.clock.advance(2 * MINUTE);
+    await world.memory.put(runKey(ORG, 'run-1'), new TextEncoder().encode('{'));
+    const swept = await sweep();
+    expect(swept.artifacts).toMatchObject([{ run_id: 'run-2', outcome: 'deleted' }]);
+    expect(swept.failed).toEqual([{ run_id: 'run-1', code: 'CORRUPT', message: expect.any(String) }]);
+    expect(await keys()).toEqual([`${ORG}/run-1/a`]);
+  });
 
   it('any number of them at once', async () => {
     for (let i = 0; i < 5; i++) {

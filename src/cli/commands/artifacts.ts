@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type Expired, type ExpiredArtifact, expireOrg } from '../../../compactor/expire.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { InputError } from '../../core/errors.ts';
-import { expiredInWords } from '../compaction.ts';
+import { expiredInWords, noteFailed } from '../compaction.ts';
 import { withSession } from '../context.ts';
 import { count, counted, plain } from '../format.ts';
 import { addOrgsOptions, checkOrgsOptions, forEachOrg, type OrgsOptions, orgsOf } from '../orgs.ts';
@@ -49,7 +49,7 @@ export function artifactsCommand(program: Command, signal: AbortSignal): void {
           ).finally(() => progress.stop());
           output.value(told.map(({ org_id, ...rest }) => ({ org_id, dry_run: dryRun, ...rest })));
           show(output, good, dryRun);
-          return good.length === told.length;
+          return good.length === told.length && good.every(({ failed }) => failed.length === 0);
         }),
       );
       if (!ok) throw new Exit(EXIT.problem);
@@ -73,6 +73,7 @@ function show(output: Output, orgs: readonly Expired[], dryRun: boolean): void {
     );
     output.line(`\n${counted(all.length, 'artifact')}: ${expiredInWords({ artifacts: all })}`);
   }
+  for (const org of orgs) noteFailed(output, org);
   for (const { org_id, waiting } of orgs)
     if (waiting > 0) output.note(`waiting: org ${org_id}: ${count(waiting)} more runs; sweep again`);
   if (dryRun) output.line('\nNothing was changed.');
