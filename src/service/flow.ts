@@ -25,22 +25,21 @@ export async function flow(
     if (ended) return;
     ended = true;
     timer.abort();
-    signal.removeEventListener('abort', leave);
     onEnd(error);
     // It returns when what it waits for comes, or is given up.
     pieces.return().catch(() => undefined);
   };
-  const leave = () => end();
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        const late = () => {
+        const breakOff = (error: unknown) => {
           controller.error(brokenOff());
-          end(new Error(`it took longer than ${limitMs} ms`));
+          end(error);
         };
+        const late = () => breakOff(new Error(`it took longer than ${limitMs} ms`));
         clock.sleep(limitMs, timer.signal).then(late, () => undefined);
-        signal.addEventListener('abort', leave, { once: true });
-        if (signal.aborted) leave();
+        signal.addEventListener('abort', () => breakOff(null), { once: true, signal: timer.signal });
+        if (signal.aborted) breakOff(null);
       },
       async pull(controller) {
         try {
@@ -60,7 +59,7 @@ export async function flow(
           end(error);
         }
       },
-      cancel: leave,
+      cancel: () => end(),
     },
     { highWaterMark: 0 },
   );

@@ -70,8 +70,9 @@ describe('a flow', () => {
     const source = endless();
     const gone = new AbortController();
     const options = settings({ signal: gone.signal });
-    await flow(exportRuns('csv', ORG, source.runs(), { pieceRows: 10 }), options);
+    const stream = await flow(exportRuns('csv', ORG, source.runs(), { pieceRows: 10 }), options);
     gone.abort();
+    await expect(stream.getReader().read()).rejects.toThrow('An answer broke off.');
     expect(options.onEnd.mock.calls).toEqual([[null]]);
     await vi.waitFor(() => expect(source.closed).toBe(true));
   });
