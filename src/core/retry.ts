@@ -42,7 +42,7 @@ export async function withDeadline<T>(
   try {
     return await Promise.race([call(controller.signal), stop]);
   } finally {
-    timer.abort();
+    timer.abort(null);
     signal?.removeEventListener('abort', onAbort);
   }
 }

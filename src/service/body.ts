@@ -61,7 +61,7 @@ async function receive(body: ReadableStream<Uint8Array>, limits: BodyLimits): Pr
     if (error instanceof Problem || limits.signal.aborted) throw error;
     throw new Problem('INVALID_INPUT', 'The body broke off.', { cause: error });
   } finally {
-    timer.abort();
+    timer.abort(null);
   }
 }
 
