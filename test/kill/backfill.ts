@@ -3,12 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findJob, jobScope } from '../../compactor/backfill-job.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import { compactPass } from '../../compactor/pass.ts';
 import { mapParallel } from '../../src/core/concurrency.ts';
 import { type Random, seededRandom, uniform } from '../../src/core/random.ts';
 import type { Run } from '../../src/runs/run.ts';
 import { openSession, type Session } from '../../src/session.ts';
+import type { ObjectStore } from '../../src/store/object-store.ts';
 import { openStore } from '../../src/store/open.ts';
 import { dataset, runOf } from '../support/runs.ts';
 
@@ -19,7 +21,7 @@ export interface BackfillKillOptions {
   seed: number;
   /** Runs per unit of the job. */
   unitRuns: number;
-  /** Each process is killed at a random time up to this long after its start. */
+  /** A process is killed at a random time up to this long after its start, or after it has done some units. */
   withinMs: number;
   onProgress?: ((step: string) => void) | undefined;
 }
@@ -32,6 +34,8 @@ export interface BackfillKilled {
   kills: number;
   /** Processes that came to the end of a pass, among those that were not killed. */
   passes: number;
+  /** When each process ended: whether by time, and how many units of the pass were done by then. */
+  progress: { timed: boolean; done: number }[];
   drift: number;
   /** Empty: no drift, no unreadable run, nothing acknowledged missing, nothing that `verify` found. */
   problems: string[];
@@ -46,6 +50,7 @@ const CACHE = resolve(import.meta.dirname, '../../.cache/node-compile');
 /** One large org, which is cut into units, and some small ones, which share them. */
 const ORGS = ['acme', 'globex', 'initech', 'umbrella', 'hooli'];
 const MIN_MS = 200;
+const POLL_MS = 100;
 
 /**
  * A deployment without a catalog is moved in: `runfold backfill` runs as a process of its own and is killed with SIGKILL
@@ -66,9 +71,19 @@ export async function killBackfill(options: BackfillKillOptions): Promise<Backfi
     const fillSeconds = watch();
     const writers = startWriters(session, runs, seededRandom(seed + 1));
     const told = { kills: 0, passes: 0 };
+    const progress: BackfillKilled['progress'] = [];
     const args = ['backfill', '--unit', String(unitRuns), '--store', url, '--json'];
+    const doneMax = Math.max(1, Math.floor((1.5 * runs) / unitRuns / kills));
     while (told.kills < kills) {
-      const ended = await runfold(args, MIN_MS + uniform(random) * (withinMs - MIN_MS));
+      const afterMs = MIN_MS + uniform(random) * (withinMs - MIN_MS);
+      // A third by time alone, which meets planning; the others spread over the pass, however quick the machine is.
+      const isTimed = uniform(random) < 1 / 3;
+      const units = 1 + Math.floor(uniform(random) * doneMax);
+      const ended = await runfold(args, async (isOver) => {
+        if (!isTimed) await unitsDone(store, units, isOver);
+        await sleep(isTimed ? afterMs : afterMs / 10);
+      });
+      progress.push({ timed: isTimed, done: await countDone(store) });
       if (ended.killed) told.kills++;
       else told.passes++;
       onProgress?.(`killed ${told.kills} times, ${told.passes} passes complete`);
@@ -104,6 +119,7 @@ export async function killBackfill(options: BackfillKillOptions): Promise<Backfi
       orgs: ORGS.length,
       written,
       ...told,
+      progress,
       drift: reconciled.drift.length,
       problems,
       runs_per_second: Math.round(runs / backfillSeconds),
@@ -219,8 +235,21 @@ async function missing(session: Session, acknowledged: ReadonlyMap<string, Run>)
   return problems;
 }
 
-/** A process of its own, killed after `killAfterMs` if it still runs. */
-async function runfold(args: readonly string[], killAfterMs?: number) {
+/** How many units of the latest pass are reported as done. */
+async function countDone(store: ObjectStore): Promise<number> {
+  const job = await findJob(store, 'backfill', jobScope(undefined));
+  return job?.done.size ?? 0;
+}
+
+/** Resolves once so many more units are done than now, or nobody does any more. */
+async function unitsDone(store: ObjectStore, units: number, isOver: () => boolean): Promise<void> {
+  const before = await countDone(store);
+  for (let done = before; done - before < units && !isOver(); done = await countDone(store))
+    await sleep(POLL_MS);
+}
+
+/** A process of its own, killed at the instant that `until` resolves, if it still runs then. */
+async function runfold(args: readonly string[], until?: (isOver: () => boolean) => Promise<void>) {
   const child = spawn(process.execPath, [RUNFOLD, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, NO_COLOR: '1', NODE_COMPILE_CACHE: CACHE },
@@ -232,14 +261,13 @@ async function runfold(args: readonly string[], killAfterMs?: number) {
   child.stderr.setEncoding('utf8').on('data', (text) => {
     stderr += text;
   });
-  const timer = killAfterMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfterMs);
+  const isOver = () => child.exitCode !== null || child.signalCode !== null;
+  const watching = until?.(isOver).then(() => isOver() || child.kill('SIGKILL'));
   const { promise, resolve: close, reject } = Promise.withResolvers<[number | null, NodeJS.Signals | null]>();
   child.once('error', reject).once('close', (code, signal) => close([code, signal]));
-  const [code, signal] = await promise;
-  clearTimeout(timer);
+  const [[code, signal]] = await Promise.all([promise, watching]);
   const killed = signal === 'SIGKILL';
-  if (killAfterMs !== undefined && !killed && code !== 0)
-    throw new Error(`backfill ended with ${code}: ${stderr}`);
+  if (until !== undefined && !killed && code !== 0) throw new Error(`backfill ended with ${code}: ${stderr}`);
   return { code, killed, stdout, stderr };
 }
 
