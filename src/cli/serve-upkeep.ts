@@ -53,9 +53,11 @@ function tellPass(logger: Logger, result: PassResult): void {
 function tellExpired(logger: Logger, org: string, done: Expired | Failure): void {
   if (isFailure(done)) {
     logger.error({ org, error: done.message }, 'expired artifacts were not removed');
-  } else if (done.artifacts.length > 0) {
-    logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
+    return;
   }
+  for (const run of done.failed) logger.error({ org, ...run }, 'expired artifacts were not removed');
+  if (done.artifacts.length > 0)
+    logger.info({ org, artifacts: done.artifacts.length, waiting: done.waiting }, 'expired artifacts');
 }
 
 /** What expired while nobody looked. Later on a compactor does it, on its schedule. Requests do not wait for it. */
