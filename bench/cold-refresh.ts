@@ -8,7 +8,9 @@ import { runfold } from './rivals/runfold.ts';
 import { SkippingClock } from './support/clock.ts';
 import { cpuMs } from './support/cpu.ts';
 import { type DatasetSize, datasetOf } from './support/dataset.ts';
+import { inTurn } from './support/in-turn.ts';
 import { type Cost, costOf } from './support/meter.ts';
+import { dollarsOf } from './support/prices.ts';
 import { profiled } from './support/profile.ts';
 import {
   type Report,
@@ -20,8 +22,6 @@ import {
 } from './support/report.ts';
 
 const ORG = 'org';
-/** USD per request, GCS Standard, single region (published list prices). Bytes inside a region are free. */
-const PRICES = { list: 0.005 / 1_000, get: 0.000_4 / 1_000 };
 const ROUNDS = 21;
 const WARMUPS = 3;
 /** CPU that one rival may use in one scenario before it gets fewer rounds: a scan computes for seconds. */
@@ -149,7 +149,7 @@ async function measureScenario(
     entrants.push({ rival, cost, rounds, rows: 0, samples: [] });
   }
   for (let round = -WARMUPS; round < ROUNDS; round++) {
-    for (const entrant of inTurn(entrants, round)) {
+    for (const entrant of inTurn(entrants, round + WARMUPS)) {
       const { rival, rounds, samples } = entrant;
       // Who needs seconds is warm after counting.
       if (round < 0 ? rounds < ROUNDS : round >= rounds) continue;
@@ -176,7 +176,7 @@ async function measureScenario(
     requests: cost.requests,
     rounds: cost.rounds,
     bytes: cost.bytesRead,
-    dollarsPerMillion: 1e6 * (cost.list * PRICES.list + (cost.get + cost.head) * PRICES.get),
+    dollarsPerMillion: 1e6 * dollarsOf(cost, options.prices),
   }));
 }
 
@@ -186,10 +186,4 @@ interface Entrant {
   rounds: number;
   rows: number;
   samples: number[];
-}
-
-/** The same order in no two rounds that follow each other: nobody always runs in another's wake. */
-function inTurn<T>(items: readonly T[], round: number): T[] {
-  const shift = (round + WARMUPS) % items.length;
-  return [...items.slice(shift), ...items.slice(0, shift)];
 }

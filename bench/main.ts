@@ -5,6 +5,7 @@ import Table from 'cli-table3';
 import { startProgress } from '../src/cli/progress.ts';
 import { errorMessage } from '../src/core/errors.ts';
 import { LATENCY_PROFILES, type LatencyProfile, parseLatencyProfile } from '../src/store/latency.ts';
+import { readPrices } from './support/prices.ts';
 import type { Report, Scenario } from './support/report.ts';
 
 interface Entry {
@@ -35,6 +36,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'Runs per second that one backfill process indexes',
     load: () => import('./backfill.ts'),
   },
+  rivals: {
+    about: 'Cold refresh over HTTP beside Delta Lake, SlateDB, PostgreSQL and DuckDB',
+    load: () => import('./rivals.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
@@ -60,6 +65,7 @@ ${Object.entries(SCENARIOS)
   --full            also what takes half an hour
   --profile         CPU profiles into bench/out/, and their top functions
   --latency NAME    none, lan, gcs (default), or a JSON file of measured percentiles
+  --prices FILE     a price table like bench/prices.json, which is the default
   --seed N          default 1
 `;
 
@@ -72,6 +78,7 @@ async function main(): Promise<number> {
       full: { type: 'boolean' },
       profile: { type: 'boolean' },
       latency: { type: 'string', default: 'gcs' },
+      prices: { type: 'string' },
       seed: { type: 'string', default: '1' },
       options: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
@@ -87,6 +94,7 @@ async function main(): Promise<number> {
   const latency = latencyProfile(values.latency);
   const seed = Number(values.seed);
   if (!Number.isInteger(seed)) throw new Error(`--seed ${values.seed} is no whole number.`);
+  const prices = readPrices(values.prices);
   const { run } = await scenario.load();
   let label = '';
   let shown = -1;
@@ -96,6 +104,7 @@ async function main(): Promise<number> {
     full: values.full ?? false,
     profile: values.profile ?? false,
     latency,
+    prices,
     seed,
     args,
     child: values.options === undefined ? null : JSON.parse(values.options),

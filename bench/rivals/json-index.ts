@@ -2,7 +2,7 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Projection } from '../../src/runs/projection.ts';
 import { answerOf, decodeJson, type Rival } from './rival.ts';
 
-const keyOf = (orgId: string) => `rival/index/${orgId}.json.zst`;
+export const indexKey = (orgId: string) => `rival/index/${orgId}.json.zst`;
 const LEVEL = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
 
 /**
@@ -13,11 +13,19 @@ export const jsonIndex: Rival = {
   name: 'JSON index per org',
   about: 'one object of all projections as JSON, zstd level 3, rewritten by compare-and-swap on every change',
   async prepare(store, { orgId, current }) {
-    await store.put(keyOf(orgId), zstdCompressSync(Buffer.from(JSON.stringify(current)), LEVEL));
+    await store.put(indexKey(orgId), encodeIndex(current));
   },
   async refresh(store, orgId) {
-    const got = await store.get(keyOf(orgId));
+    const got = await store.get(indexKey(orgId));
     if (got.outcome !== 'found') return answerOf([]);
-    return answerOf(decodeJson(zstdDecompressSync(got.body)) as Projection[]);
+    return answerOf(decodeIndex(got.body));
   },
 };
+
+export function encodeIndex(rows: readonly Projection[]): Uint8Array {
+  return zstdCompressSync(Buffer.from(JSON.stringify(rows)), LEVEL);
+}
+
+export function decodeIndex(body: Uint8Array): Projection[] {
+  return decodeJson(zstdDecompressSync(body)) as Projection[];
+}

@@ -1,4 +1,5 @@
 import type { LatencyProfile } from '../../src/store/latency.ts';
+import type { Prices } from './prices.ts';
 
 /** A benchmark. It prints nothing itself. */
 export type Scenario = (options: ScenarioOptions) => Promise<Report>;
@@ -11,6 +12,7 @@ export interface ScenarioOptions {
   /** CPU profiles of what is measured, where the scenario has something to profile. */
   profile: boolean;
   latency: LatencyProfile;
+  prices: Prices;
   seed: number;
   /** Further words of the command line. */
   args: readonly string[];

@@ -232,6 +232,12 @@ function forget(changed: Map<string, number>, before: number): void {
 /** Of the standard normal distribution. */
 const Z99 = 2.326_347_874;
 
+/** The mean time to first byte of one operation, ms. */
+export function meanFirstByteMs({ first_byte_ms }: LatencyProfile, operation: Operation): number {
+  const { p50, p99 } = first_byte_ms[operation];
+  return p50 === 0 ? 0 : p50 * Math.exp((Math.log(p99 / p50) / Z99) ** 2 / 2);
+}
+
 /** e^(ln p50 + σz), σ such that the 99th percentile is p99. */
 function lognormal({ p50, p99 }: { p50: number; p99: number }, normal: () => number): number {
   const z = normal();

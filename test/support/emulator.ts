@@ -1,19 +1,14 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { access, constants, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import { errorMessage } from '../../src/core/errors.ts';
+import { freePort, goTool } from './binaries.ts';
 
 const VERSION = '1.56.1';
-const CACHE = new URL('../../.cache/', import.meta.url).pathname;
 const BINARY = 'fake-gcs-server';
 
 /** A pull that hangs must not eat the test run: after this the next source gets its turn. */
 const CONTAINER_MS_MAX = 60_000;
-const BUILD_MS_MAX = 8 * 60_000;
 const HEALTHY_MS_MAX = 15_000;
 
 export interface Emulator {
@@ -52,7 +47,7 @@ export async function startEmulator(): Promise<Emulator> {
   const given = process.env.RUNFOLD_GCS_ENDPOINT;
   if (given) return await running(given);
   const problems: string[] = [];
-  for (const source of [inContainer, fromPath, fromGo]) {
+  for (const source of [inContainer, fromBinary]) {
     try {
       return await source();
     } catch (error) {
@@ -89,32 +84,10 @@ async function inContainer(): Promise<Emulator> {
   };
 }
 
-async function fromPath(): Promise<Emulator> {
-  const binary = await onPath(BINARY);
-  if (binary === null) throw new Error(`${BINARY} is not on the PATH`);
-  return await launch(binary);
-}
-
-async function fromGo(): Promise<Emulator> {
-  const folder = join(CACHE, `${BINARY}-v${VERSION}`);
-  const binary = join(folder, BINARY);
-  if (!(await executable(binary))) {
-    if ((await onPath('go')) === null) throw new Error('go, to build it, is not on the PATH');
-    await withLock(`${folder}.lock`, async () => {
-      if (!(await executable(binary))) await build(folder);
-    });
-  }
-  return await launch(binary);
-}
-
-/** Built aside and renamed, so that a build that was killed never looks like a finished one. */
-async function build(folder: string): Promise<void> {
-  const aside = `${folder}.${process.pid}`;
-  await promisify(execFile)('go', ['install', `github.com/fsouza/${BINARY}@v${VERSION}`], {
-    env: { ...process.env, GOBIN: aside, CGO_ENABLED: '0' },
-    timeout: BUILD_MS_MAX,
-  });
-  await rename(aside, folder);
+async function fromBinary(): Promise<Emulator> {
+  return await launch(
+    await goTool({ name: BINARY, package: `github.com/fsouza/${BINARY}`, version: VERSION }),
+  );
 }
 
 async function launch(binary: string): Promise<Emulator> {
@@ -155,57 +128,4 @@ async function healthy(child: ChildProcess, endpoint: string): Promise<void> {
     await sleep(20);
   }
   throw new Error(`${BINARY} was not healthy within ${HEALTHY_MS_MAX} ms`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no free port');
-  return address.port;
-}
-
-/** Test runs side by side build once: the lock is a file with the holder's pid; a dead holder's lock is broken. */
-async function withLock(path: string, task: () => Promise<void>): Promise<void> {
-  await mkdir(CACHE, { recursive: true });
-  const until = performance.now() + BUILD_MS_MAX;
-  for (;;) {
-    const lock = await open(path, 'wx').catch(() => null);
-    if (lock) {
-      try {
-        await lock.writeFile(String(process.pid));
-        return await task();
-      } finally {
-        await lock.close();
-        await rm(path, { force: true });
-      }
-    }
-    if (performance.now() > until) throw new Error(`${path} is held by another build for too long`);
-    await sleep(200);
-    const holder = Number(await readFile(path, 'utf8').catch(() => ''));
-    if (holder > 0 && !isAlive(holder)) await rm(path, { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
-
-async function onPath(name: string): Promise<string | null> {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    if (folder !== '' && (await executable(join(folder, name)))) return join(folder, name);
-  }
-  return null;
-}
-
-async function executable(path: string): Promise<boolean> {
-  return await access(path, constants.X_OK).then(
-    () => true,
-    () => false,
-  );
 }

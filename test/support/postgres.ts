@@ -1,13 +1,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll } from 'vitest';
 import { errorMessage } from '../../src/core/errors.ts';
+import { freePort } from './binaries.ts';
 
 const IMAGE = 'postgres:17-alpine';
 const CONTAINER_MS_MAX = 60_000;
@@ -178,13 +178,4 @@ async function answering(child: ChildProcess, url: string): Promise<void> {
     }
   }
   throw new Error(`postgres did not answer within ${START_MS_MAX} ms`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no free port');
-  return address.port;
 }

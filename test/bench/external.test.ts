@@ -1,0 +1,111 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, inject, it, onTestFinished } from 'vitest';
+import { postgresEntrant } from '../../bench/external/postgres.ts';
+import { PythonWorker } from '../../bench/external/python.ts';
+import { PYTHON_RIVALS, pythonEntrant } from '../../bench/external/python-rivals.ts';
+import { othersOf, writeRows } from '../../bench/external/rows.ts';
+import { BUCKET, makeBucket, roundsOf, startGateway } from '../../bench/external/stack.ts';
+import { datasetOf } from '../../bench/support/dataset.ts';
+import { errorMessage } from '../../src/core/errors.ts';
+
+const gcs = inject('gcs');
+
+/** The gateway in front of the test run's own emulator, and a bucket of its own. */
+async function gateway(bucket = `bench-${crypto.randomUUID()}`) {
+  const { url, counted, stop } = await startGateway(gcs.endpoint!);
+  onTestFinished(stop);
+  await makeBucket(url, bucket);
+  await counted();
+  return { url: `${url}/${bucket}`, counted };
+}
+
+describe.skipIf(gcs.endpoint === null)('the gateway in front of the emulator', () => {
+  it('stores what the XML API puts, honours its preconditions, and counts', async () => {
+    const { url, counted } = await gateway();
+    const put = (body: string, headers = {}) => fetch(`${url}/a/b`, { method: 'PUT', body, headers });
+    const created = await put('one', { 'x-goog-if-generation-match': '0' });
+    expect(created.status).toBe(200);
+    expect((await put('two', { 'x-goog-if-generation-match': '0' })).status).toBe(412);
+    const generation = created.headers.get('x-goog-generation')!;
+    expect((await put('two!', { 'x-goog-if-generation-match': generation })).status).toBe(200);
+    expect(await (await fetch(`${url}/a/b`)).text()).toBe('two!');
+    expect(await (await fetch(`${url}?list-type=2&prefix=a/`)).text()).toContain('<Key>a/b</Key>');
+    expect((await fetch(`${url}/a/b`, { method: 'DELETE' })).status).toBeLessThan(300);
+    expect((await fetch(`${url}/a/b`)).status).toBe(404);
+    const counts = await counted();
+    expect(counts).toMatchObject({ put: 3, get: 2, list: 1, delete: 1, head: 0 });
+    expect(counts.arrivals).toHaveLength(7);
+    expect(await counted()).toMatchObject({ put: 0, get: 0, arrivals: [] });
+  });
+
+  it('puts parts of an upload together in their order', async () => {
+    const { url } = await gateway();
+    const begun = await (await fetch(`${url}/big?uploads`, { method: 'POST' })).text();
+    const id = /<UploadId>(.*)<\/UploadId>/.exec(begun)![1]!;
+    for (const [number, body] of [
+      [2, 'world'],
+      [1, 'hello '],
+    ]) {
+      const part = await fetch(`${url}/big?partNumber=${number}&uploadId=${id}`, {
+        method: 'PUT',
+        body: String(body),
+      });
+      expect(part.status).toBe(200);
+    }
+    expect((await fetch(`${url}/big?uploadId=${id}`, { method: 'POST', body: '<xml/>' })).status).toBe(200);
+    expect(await (await fetch(`${url}/big`)).text()).toBe('hello world');
+  });
+});
+
+describe('rounds from arrivals', () => {
+  it('are as many as can have waited for each other', () => {
+    expect(roundsOf([], 50)).toBe(0);
+    expect(roundsOf([0, 1, 2], 50)).toBe(1);
+    // Each came when the answer to the one before could have been there.
+    expect(roundsOf([0, 1, 51, 52, 103], 50)).toBe(3);
+    expect(roundsOf([0, 40, 51], 50)).toBe(2);
+  });
+});
+
+/** Rivals from outside give exactly the rows of the data set where they are installed: bench/external/python.ts. */
+describe('rivals from outside', () => {
+  const ORG = 'org';
+  const data = datasetOf(ORG, { totalRuns: 1_300, orgRuns: 90, tables: 5, tailEntries: 20 }, 5);
+
+  it.skipIf(gcs.endpoint === null)(
+    'in Python give exactly the rows, and tell when they do not',
+    async ({ skip }) => {
+      const worker = await PythonWorker.start().catch((error: unknown) => skip(errorMessage(error)));
+      onTestFinished(() => worker.stop());
+      const folder = await mkdtemp(join(tmpdir(), 'runfold-external-'));
+      onTestFinished(() => rm(folder, { recursive: true }));
+      await writeRows(folder, data);
+      const { url, stop } = await startGateway(gcs.endpoint!);
+      onTestFinished(stop);
+      await makeBucket(url, BUCKET);
+      const entrants = PYTHON_RIVALS.map((rival) =>
+        pythonEntrant(rival, worker, { direct: url, slow: url }, { folder, org: ORG }),
+      );
+      for (const entrant of entrants) {
+        await entrant.prepare();
+        expect([entrant.name, await entrant.check()]).toEqual([entrant.name, null]);
+        expect(await entrant.refresh()).toMatchObject({ rows: data.current.length });
+      }
+      await writeRows(folder, { ...data, current: data.current.slice(1) });
+      for (const entrant of entrants) expect(await entrant.check()).toContain('rows instead of');
+    },
+  );
+
+  it('in PostgreSQL give exactly the rows', async ({ skip }) => {
+    const direct = { slow: async (_: string, upstream: string) => Number(upstream.split(':').at(-1)) };
+    const entrant = await postgresEntrant(direct, data, () => othersOf(data)).catch((error: unknown) =>
+      skip(errorMessage(error)),
+    );
+    onTestFinished(() => entrant.close!());
+    await entrant.prepare();
+    expect(await entrant.check()).toBeNull();
+    expect(await entrant.refresh()).toMatchObject({ rows: data.current.length });
+  });
+});
