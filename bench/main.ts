@@ -40,6 +40,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'Cold refresh over HTTP beside Delta Lake, SlateDB, PostgreSQL and DuckDB',
     load: () => import('./rivals.ts'),
   },
+  'write-path': {
+    about: 'Acknowledged appends by many writers, against two other ways to write',
+    load: () => import('./write-path.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),

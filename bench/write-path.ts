@@ -1,0 +1,208 @@
+import { seededRandom, uniform } from '../src/core/random.ts';
+import { uuidv7 } from '../src/core/uuid.ts';
+import { latency } from '../src/store/latency.ts';
+import { MemoryStore } from '../src/store/memory.ts';
+import { type Bill, billing, noBill } from './support/billing.ts';
+import { SkippingClock } from './support/clock.ts';
+import { dollarsOf } from './support/prices.ts';
+import { type Report, type ScenarioOptions, thousands } from './support/report.ts';
+import { realisticRows } from './support/rows.ts';
+import { WRITERS } from './writers/index.ts';
+import type { Writer, WriterKind } from './writers/writer.ts';
+
+interface Setup {
+  writers: number;
+  /** In each process, each with one row in flight. */
+  callers: number;
+  orgs: number;
+}
+
+export interface Result extends Setup {
+  scenario: string;
+  rival: string;
+  acknowledgedPerSecond: number;
+  p50Ms: number;
+  p99Ms: number;
+  putsPerRecord: number;
+  refusedPerRecord: number;
+  dollarsPerMillion: number;
+}
+
+/** The window begins when everybody has met everybody. */
+const WARMUP_MS = 5_000;
+const WINDOW_MS = 20_000;
+/** Rows that an org has before: what the JSON index rewrites. */
+const ROWS_OF_ONE_ORG = 300;
+const ROWS_OF_MANY_ORGS = 20;
+
+/** Appends as fast as they are acknowledged, by processes that share an org or a thousand of them. */
+export async function run(options: ScenarioOptions): Promise<Report> {
+  const setups = setupsOf(options.quick);
+  const results: Result[] = [];
+  for (const [at, setup] of setups.entries()) {
+    for (const [i, kind] of WRITERS.entries()) {
+      const scenario = nameOf(setup);
+      options.onProgress(
+        at * WRITERS.length + i,
+        setups.length * WRITERS.length,
+        `${scenario}: ${kind.name}`,
+      );
+      results.push(await measure(kind, setup, scenario, options));
+    }
+  }
+  return {
+    title: 'Acknowledged appends',
+    head: [
+      'writers',
+      'how',
+      'acknowledged/s',
+      'p50 ms',
+      'p99 ms',
+      'PUTs/record',
+      'refused/record',
+      '$ per 10⁶',
+    ],
+    rows: results.map((result, i) => [
+      result.scenario === results[i - 1]?.scenario ? '' : result.scenario,
+      result.rival,
+      result.acknowledgedPerSecond.toFixed(1),
+      thousands(result.p50Ms),
+      thousands(result.p99Ms),
+      result.putsPerRecord.toFixed(2),
+      result.refusedPerRecord.toFixed(2),
+      result.dollarsPerMillion.toFixed(2),
+    ]),
+    notes: [
+      `Latency profile ${options.latency.name}, simulated: requests take their time, computing takes none, which favours whoever rewrites most. One change per name and ${options.latency.name_interval_ms} ms.`,
+      `Each writer is a process with one row in flight, where callers are named with one row of each; ${WARMUP_MS / 1_000} s to warm up, then what was acknowledged within ${windowMs(options) / 1_000} s; what still waited at its end counts with what it had waited. An org has ${ROWS_OF_ONE_ORG} rows before, each of 1 000 orgs ${ROWS_OF_MANY_ORGS}.`,
+      'Only what makes the row visible: the canonical run, which all would have to write, is not in it. Refused requests are not charged for.',
+      ...WRITERS.map(({ name, about }) => `${name}: ${about}.`),
+    ],
+    data: { results },
+  };
+}
+
+function setupsOf(quick: boolean): Setup[] {
+  if (quick) return [{ writers: 8, callers: 1, orgs: 1 }];
+  return [
+    ...[1, 8, 64].map((writers) => ({ writers, callers: 1, orgs: 1 })),
+    { writers: 1, callers: 64, orgs: 1 },
+    ...[1, 8, 64].map((writers) => ({ writers, callers: 1, orgs: 1_000 })),
+  ];
+}
+
+function nameOf({ writers, callers, orgs }: Setup): string {
+  const who = callers === 1 ? `${writers} writers` : `${writers} writers of ${callers} callers`;
+  return `${who}, ${thousands(orgs)} orgs`.replaceAll(/\b1 (writer|org)s/g, '1 $1');
+}
+
+function windowMs({ quick }: ScenarioOptions): number {
+  return quick ? WINDOW_MS / 4 : WINDOW_MS;
+}
+
+async function measure(
+  kind: WriterKind,
+  setup: Setup,
+  scenario: string,
+  options: ScenarioOptions,
+): Promise<Result> {
+  const { acknowledged, unfinishedMs, bill } = await race(kind, setup, {
+    ...options,
+    warmupMs: WARMUP_MS,
+    windowMs: windowMs(options),
+  });
+  // Without those that still wait, a writer who starves all others would look quick.
+  const times = [...acknowledged.map(({ ms }) => ms), ...unfinishedMs].sort((a, b) => a - b);
+  const at = (share: number) =>
+    times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? Number.NaN;
+  const records = acknowledged.length;
+  return {
+    ...setup,
+    scenario,
+    rival: kind.name,
+    acknowledgedPerSecond: records / (windowMs(options) / 1_000),
+    p50Ms: at(0.5),
+    p99Ms: at(0.99),
+    putsPerRecord: bill.put / records,
+    refusedPerRecord: bill.refused / records,
+    dollarsPerMillion: (1e6 * dollarsOf(bill, options.prices)) / records,
+  };
+}
+
+export interface Acknowledged {
+  orgId: string;
+  runId: string;
+  ms: number;
+}
+
+export interface Race {
+  store: MemoryStore;
+  /** Within the window. */
+  acknowledged: Acknowledged[];
+  /** How long those had waited that still waited when it closed. */
+  unfinishedMs: number[];
+  /** Of the window. */
+  bill: Bill;
+}
+
+/** All writers of one kind against one store, in simulated time. */
+export async function race(
+  kind: WriterKind,
+  { writers, callers, orgs }: Setup,
+  {
+    latency: profile,
+    seed,
+    warmupMs,
+    windowMs,
+  }: Pick<ScenarioOptions, 'latency' | 'seed'> & { warmupMs: number; windowMs: number },
+): Promise<Race> {
+  const clock = new SkippingClock({ computing: false });
+  const store = new MemoryStore({ clock });
+  const orgIds = Array.from({ length: orgs }, (_, i) => `org-${i}`);
+  const count = orgs === 1 ? ROWS_OF_ONE_ORG : ROWS_OF_MANY_ORGS;
+  for (const [i, orgId] of orgIds.entries()) {
+    await kind.prepare(store, orgId, realisticRows({ orgId, count, seed: seed + i }));
+  }
+  const bill = noBill();
+  const slow = billing(latency(store, { profile, clock, random: seededRandom(seed) }), bill);
+  const opens = clock.monotonic() + warmupMs;
+  const closes = opens + windowMs;
+  const acknowledged: Acknowledged[] = [];
+  const waiting = new Map<number, number>();
+
+  async function caller(writer: Writer, id: number): Promise<void> {
+    const random = seededRandom(seed * 1_000_003 + id);
+    const templates = realisticRows({ orgId: 'org', count: 50, seed: seed * 1_009 + id });
+    for (let i = 0; clock.monotonic() < closes; i++) {
+      const orgId = orgIds[Math.floor(uniform(random) * orgs)]!;
+      const runId = uuidv7(clock.now(), random);
+      const asked = clock.monotonic();
+      waiting.set(id, asked);
+      await writer.append(orgId, { ...templates[i % templates.length]!, org_id: orgId, run_id: runId });
+      const now = clock.monotonic();
+      if (now >= opens && now < closes) acknowledged.push({ orgId, runId, ms: now - asked });
+    }
+  }
+
+  const processes = Array.from({ length: writers }, (_, i) =>
+    kind.open(slow, { clock, random: seededRandom(seed * 31 + i) }),
+  );
+  const all = Promise.all(
+    processes.flatMap((writer, i) =>
+      Array.from({ length: callers }, (_, j) => caller(writer, i * callers + j)),
+    ),
+  );
+  await clock.sleep(warmupMs);
+  const before = { ...bill };
+  await clock.sleep(windowMs);
+  const after = { ...bill };
+  const unfinishedMs = [...waiting.values()].map((asked) => clock.monotonic() - asked);
+  await all;
+  for (const writer of processes) await writer.idle();
+  return { store, acknowledged, unfinishedMs, bill: difference(after, before) };
+}
+
+function difference(after: Bill, before: Bill): Bill {
+  const names = Object.keys(after) as (keyof Bill)[];
+  return Object.fromEntries(names.map((name) => [name, after[name] - before[name]])) as Bill;
+}

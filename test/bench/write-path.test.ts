@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { race } from '../../bench/write-path.ts';
+import { WRITERS } from '../../bench/writers/index.ts';
+import { LATENCY_PROFILES } from '../../src/store/latency.ts';
+
+const profile = { latency: LATENCY_PROFILES.gcs, seed: 3, warmupMs: 1_000, windowMs: 4_000 };
+
+describe.each(WRITERS.map((kind) => [kind.name, kind] as const))('%s', (_, kind) => {
+  it.each([
+    { writers: 1, callers: 5, orgs: 1 },
+    { writers: 6, callers: 2, orgs: 1 },
+    { writers: 5, callers: 1, orgs: 4 },
+  ])('what it acknowledged can be read: %o', async (setup) => {
+    const { store, acknowledged, bill } = await race(kind, setup, profile);
+    expect(acknowledged.length).toBeGreaterThan(0);
+    expect(bill.put).toBeGreaterThan(0);
+    for (const orgId of new Set(acknowledged.map((one) => one.orgId))) {
+      const rows = await kind.readBack(store, orgId);
+      const found = new Set(rows.map(({ run_id }) => run_id));
+      expect(found.size).toBe(rows.length);
+      const lost = acknowledged.filter((one) => one.orgId === orgId && !found.has(one.runId));
+      expect(lost).toEqual([]);
+    }
+  });
+});
+
+it('a name that takes one change a second bounds the JSON index, and nothing bounds runfold', async () => {
+  const rate = async (name: string) => {
+    const kind = WRITERS.find((one) => one.name === name)!;
+    const { acknowledged } = await race(kind, { writers: 8, callers: 1, orgs: 1 }, profile);
+    return acknowledged.length / 4;
+  };
+  expect(await rate('JSON index per org')).toBeLessThanOrEqual(1.25);
+  expect(await rate('runfold')).toBeGreaterThan(20);
+});
