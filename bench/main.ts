@@ -44,6 +44,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'Acknowledged appends by many writers, against two other ways to write',
     load: () => import('./write-path.ts'),
   },
+  cost: {
+    about: 'Dollars per refresh, per transition and per month, from counted requests',
+    load: () => import('./cost.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
