@@ -4,7 +4,7 @@ import { Telemetry } from '../core/telemetry.ts';
 import { openRunStore } from '../runs/open.ts';
 import type { RunStore } from '../runs/run-store.ts';
 import { openSession, type Session } from '../session.ts';
-import { openStore } from '../store/open.ts';
+import { type OpenStoreOptions, openStore } from '../store/open.ts';
 import type { GlobalOptions } from './options.ts';
 import { Output } from './output.ts';
 
@@ -23,7 +23,7 @@ export async function withSession<T>(
   command: Command,
   signal: AbortSignal,
   action: (context: CommandContext) => Promise<T>,
-  { create = false }: { create?: boolean } = {},
+  { create = false, ...opening }: Pick<OpenStoreOptions, 'create' | 'wrap'> = {},
 ): Promise<T> {
   const options = command.optsWithGlobals<GlobalOptions>();
   if (options.store === undefined || options.store === '') {
@@ -36,6 +36,7 @@ export async function withSession<T>(
     endpoint: options.endpoint,
     create,
     onRetry: (operation) => telemetry.tell('retry', { operation }),
+    ...opening,
   });
   let runs: RunStore | undefined;
   try {

@@ -13,6 +13,7 @@ import { lineageCommand } from './commands/lineage.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { orphansCommand } from './commands/orphans.ts';
 import { policyCommand } from './commands/policy.ts';
+import { probeCommand } from './commands/probe.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
 import { repairCommand } from './commands/repair.ts';
 import { runsCommand } from './commands/runs.ts';
@@ -67,6 +68,7 @@ export function main(argv: readonly string[]): Promise<void> {
       orphansCommand,
       policyCommand,
       deleteCommand,
+      probeCommand,
       serveCommand,
       tokenCommand,
       demoCommand,

@@ -97,6 +97,9 @@ export const defaultLimits = {
   overlayRecordsMax: 20_000,
   /** A refresh that meets deleted objects or outlives half the grace starts over at most this often. */
   refreshAttemptsMax: 5,
+
+  /** Of each operation in one probe of a store. */
+  probeSamplesMax: 10_000,
 };
 
 export type Limits = typeof defaultLimits;

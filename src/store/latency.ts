@@ -37,6 +37,8 @@ export type LatencyProfile = z.infer<typeof profileSchema>;
 const overridesSchema = profileSchema
   .partial()
   .extend({ first_byte_ms: firstByte.partial().optional(), measured_at: z.string().optional() });
+/** What a file of measured percentiles holds: `runfold probe` writes one. */
+export type LatencyOverrides = z.input<typeof overridesSchema>;
 
 const same = (p50: number, p99: number) => ({
   get: { p50, p99 },
