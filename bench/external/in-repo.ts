@@ -1,16 +1,11 @@
 import { systemClock } from '../../src/core/clock.ts';
 import { openGcsStore } from '../../src/store/gcs.ts';
-import { MemoryStore } from '../../src/store/memory.ts';
-import type { ObjectStore } from '../../src/store/object-store.ts';
+import { inFreshProcess } from '../cold-refresh/spawn.ts';
 import type { Dataset, Rival } from '../rivals/rival.ts';
-import { SkippingClock } from '../support/clock.ts';
-import { copyObjects } from '../support/copy.ts';
+import { prepareOn } from '../support/prepare.ts';
 import { firstDifference } from '../support/same-rows.ts';
 import type { Entrant } from './entrant.ts';
 import { BUCKET, type Stack } from './stack.ts';
-
-/** Folds of the preparation skip time: they begin this long ago, so that they end before now. */
-const PREPARED_BEFORE_MS = 24 * 3_600_000;
 
 /** A rival of the repository over HTTP: the same code as in `cold-refresh`, on the `gs://` adapter. */
 export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
@@ -28,11 +23,9 @@ export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
     about: rival.about,
     billed: 'requests',
     async prepare() {
-      const clock = new SkippingClock({ start: Date.now() - PREPARED_BEFORE_MS });
-      const memory = new MemoryStore({ clock });
-      await rival.prepare(memory, data, clock);
-      await using store = closing(await open(stack.direct));
-      await copyObjects(memory, store.store);
+      const store = await open(stack.direct);
+      await prepareOn(store, rival, data);
+      await store.close();
     },
     async check() {
       const { answer, store } = await refresh(stack.direct);
@@ -48,6 +41,23 @@ export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
   };
 }
 
-function closing(store: ObjectStore) {
-  return { store, [Symbol.asyncDispose]: () => store.close() };
+/** What `runfold` prepared, refreshed by a process of its own for every sample: Node's start and new connections are in it. */
+export function freshRunfold(stack: Stack, { orgId, current }: Dataset): Entrant {
+  const refresh = async (endpoint: string) => {
+    const store = { bucket: BUCKET, endpoint };
+    const asked = { module: 'runfold', rival: 'runfold', orgId, store, latency: null };
+    const { told, totalMs } = await inFreshProcess(asked);
+    return { ms: totalMs, rows: told.rows };
+  };
+  return {
+    name: 'runfold, fresh process',
+    about: 'the same from the start of a Node process to its answer, compiled code at hand',
+    billed: 'requests',
+    prepare: async () => undefined,
+    async check() {
+      const { rows } = await refresh(stack.direct);
+      return rows === current.length ? null : `${rows} rows instead of ${current.length}`;
+    },
+    refresh: () => refresh(stack.slow),
+  };
 }

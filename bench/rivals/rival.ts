@@ -97,7 +97,7 @@ export function answerOf(rows: readonly Projection[]): Answer {
 
 /** A canonical run whose projection is `row`. */
 export function runOfRow(row: Projection): Run {
-  const { latest_task: task, projection_version: _, ...rest } = row;
+  const { latest_task: task, projection_version: _, trace: __, artifacts: ___, ...rest } = row;
   return {
     format: RUN_FORMAT,
     ...rest,

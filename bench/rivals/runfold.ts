@@ -6,7 +6,7 @@ import type { Projection } from '../../src/runs/projection.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
 import { resilient } from '../../src/store/resilient.ts';
 import { verified } from '../../src/store/verified.ts';
-import { type BenchClock, benchWorld } from '../support/world.ts';
+import type { BenchClock } from '../support/world.ts';
 import type { Dataset, Rival } from './rival.ts';
 
 const FOLD_RECORDS = 20_000;
@@ -52,6 +52,8 @@ async function prepare(
   { orgId, folded, tail, seed }: Dataset,
   clock: BenchClock,
 ): Promise<void> {
+  // A refresh in a fresh process must not load the compactor.
+  const { benchWorld } = await import('../support/world.ts');
   const world = await benchWorld(store, clock, { seed });
   for (let done = 0; done < folded.length; done += FOLD_RECORDS) {
     await world.append(orgId, folded.slice(done, done + FOLD_RECORDS), 1_000);

@@ -1,6 +1,6 @@
 import { type Random, seededRandom, uniform } from '../../src/core/random.ts';
 import { uuidv7 } from '../../src/core/uuid.ts';
-import type { Projection } from '../../src/runs/projection.ts';
+import { PROJECTION_VERSION, type Projection } from '../../src/runs/projection.ts';
 import type { RunStatus } from '../../src/runs/run.ts';
 
 export interface RowsProfile {
@@ -107,7 +107,7 @@ function realisticRow(
     first_created_at: null,
     trace: null,
     artifacts: null,
-    projection_version: 1,
+    projection_version: PROJECTION_VERSION,
   };
 }
 

@@ -1,0 +1,96 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openFileStore } from '../../src/store/file.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
+import type { Result } from '../cold-refresh.ts';
+import { flatScan } from '../rivals/flat-scan.ts';
+import { jsonIndex } from '../rivals/json-index.ts';
+import { objectPerRun } from '../rivals/object-per-run.ts';
+import { plainSnapshot } from '../rivals/plain-snapshot.ts';
+import type { Rival } from '../rivals/rival.ts';
+import { runfold } from '../rivals/runfold.ts';
+import { copyObjects } from '../support/copy.ts';
+import { type DatasetSize, datasetOf } from '../support/dataset.ts';
+import { type Cost, costOf } from '../support/meter.ts';
+import { prepareOn } from '../support/prepare.ts';
+import { dollarsOf } from '../support/prices.ts';
+import { type ScenarioOptions, spread } from '../support/report.ts';
+import { type FreshSamples, freshProcesses } from './spawn.ts';
+
+const ROUNDS = 11;
+
+export function freshRounds({ quick }: Pick<ScenarioOptions, 'quick'>): number {
+  return quick ? 2 : ROUNDS;
+}
+
+/** Module and export of the rivals that run in processes of their own. */
+const MODULES: readonly [Rival, module: string, exported: string][] = [
+  [runfold, 'runfold', 'runfold'],
+  [plainSnapshot, 'plain-snapshot', 'plainSnapshot'],
+  [jsonIndex, 'json-index', 'jsonIndex'],
+  [objectPerRun, 'object-per-run', 'objectPerRun'],
+  [flatScan, 'flat-scan', 'flatScan'],
+];
+
+/** One data set, and for every sample a process that has just begun. */
+export async function measureProcesses(
+  orgId: string,
+  { quick, seed, latency: profile, prices }: ScenarioOptions,
+  onStep: (label: string) => void,
+): Promise<Result[]> {
+  const size: DatasetSize = { totalRuns: 1_000, orgRuns: quick ? 200 : 980, tables: 50, tailEntries: 20 };
+  const data = datasetOf(orgId, size, seed);
+  const memory = new MemoryStore();
+  const costs = new Map<string, Cost>();
+  onStep('fresh processes: preparing');
+  for (const [rival] of MODULES) {
+    await prepareOn(memory, rival, data);
+    costs.set(rival.name, await costOf(memory, (store, clock) => rival.refresh(store, orgId, clock)));
+  }
+  const dir = await mkdtemp(join(tmpdir(), 'runfold-fresh-'));
+  const store = await openFileStore(dir, { fsync: false });
+  try {
+    await copyObjects(memory, store);
+    const samples = await freshProcesses(
+      MODULES.map(([{ name }, module, rival]) => ({
+        name,
+        asked: (round) => ({
+          module,
+          rival,
+          orgId,
+          store: { dir },
+          latency: { profile, seed: seed * 1_000_000 + round },
+        }),
+      })),
+      freshRounds({ quick }),
+      onStep,
+    );
+    const own = samples[0]!;
+    const lines = (what: string, ms: (sample: FreshSamples) => number[]) =>
+      samples.map((sample) => {
+        const cost = costs.get(sample.name)!;
+        return {
+          ...size,
+          group: 'process',
+          scenario: `a fresh process, 1 000 runs in all: ${what}`,
+          rival: sample.name,
+          rows: sample.rows,
+          ms: spread(ms(sample)),
+          ratio: spread(ms(sample).map((value, round) => value / ms(own)[round]!)).median,
+          samples: ms(sample).length,
+          requests: cost.requests,
+          rounds: cost.rounds,
+          bytes: cost.bytesRead,
+          dollarsPerMillion: 1e6 * dollarsOf(cost, prices),
+        };
+      });
+    return [
+      ...lines('start to answer', ({ totalMs }) => totalMs),
+      ...lines('of that, the refresh', ({ refreshMs }) => refreshMs),
+    ];
+  } finally {
+    await store.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,67 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { inTurn } from '../support/in-turn.ts';
+import type { Asked, Told } from './child.ts';
+
+export interface Entrant {
+  name: string;
+  asked: (round: number) => Asked;
+}
+
+export interface FreshSamples {
+  name: string;
+  rows: number;
+  /** From the start of the process until its answer was here, as the one that started it sees it. */
+  totalMs: number[];
+  /** Of that, what the refresh took: the rest starts Node and loads code. */
+  refreshMs: number[];
+}
+
+const WARMUPS = 2;
+const CHILD = join(import.meta.dirname, 'child.ts');
+/** Compiled code, as a deployed image would have it: else parsing TypeScript would be half of what is measured. */
+const CACHE = join(import.meta.dirname, '../../.cache/node-compile');
+
+/** A process for each sample, in turns. */
+export async function freshProcesses(
+  entrants: readonly Entrant[],
+  rounds: number,
+  onStep: (label: string) => void,
+): Promise<FreshSamples[]> {
+  const lines = entrants.map((entrant) => ({
+    entrant,
+    samples: { name: entrant.name, rows: 0, totalMs: [] as number[], refreshMs: [] as number[] },
+  }));
+  for (let round = -WARMUPS; round < rounds; round++) {
+    for (const { entrant, samples } of inTurn(lines, round + WARMUPS)) {
+      onStep(`${entrant.name} in a process of its own, round ${round}`);
+      const { told, totalMs } = await inFreshProcess(entrant.asked(round));
+      samples.rows = told.rows;
+      if (round < 0) continue;
+      samples.totalMs.push(totalMs);
+      samples.refreshMs.push(told.refreshMs);
+    }
+  }
+  return lines.map(({ samples }) => samples);
+}
+
+/** One refresh by a process that begins now: `totalMs` from its start until its answer is here. */
+export async function inFreshProcess(asked: Asked): Promise<{ told: Told; totalMs: number }> {
+  const began = performance.now();
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(asked)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_COMPILE_CACHE: CACHE },
+  });
+  let text = '';
+  let totalMs = Number.NaN;
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+    if (text.endsWith('\n')) totalMs = performance.now() - began;
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  if (code !== 0) throw new Error(`A fresh process of ${asked.rival} ended with ${code}.`);
+  return { told: JSON.parse(text) as Told, totalMs };
+}
