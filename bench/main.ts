@@ -53,7 +53,7 @@ const SCENARIOS: Record<string, Entry> = {
     load: () => import('./compare.ts'),
   },
   plots: {
-    about: 'SVG and HTML of a kept cold-refresh: plots RESULT.json [DIRECTORY]',
+    about: 'SVG and one HTML page of kept results: plots RESULT.json... [DIRECTORY]',
     load: () => import('./plots.ts'),
   },
   'service:load': { about: null, load: () => import('./service/load.ts') },
@@ -127,7 +127,7 @@ async function main(): Promise<number> {
   }).finally(() => progress.stop());
   process.stdout.write(
     values.json === true
-      ? `${JSON.stringify({ scenario: name, ...circumstances(latency, seed), data: report.data }, null, 2)}\n`
+      ? `${JSON.stringify({ scenario: name, ...circumstances(latency, seed), ...report }, null, 2)}\n`
       : show(report),
   );
   return 0;

@@ -34,7 +34,7 @@ const WARMUPS = 2;
 /** The emulator looks at every object on every insert: more of them take longer to load than to measure. */
 const OBJECTS_MAX = 5_000;
 
-interface Result {
+export interface Result {
   scenario: string;
   rival: string;
   rows: number;
