@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { errorMessage } from '../src/core/errors.ts';
+import { errorMessage, InputError } from '../src/core/errors.ts';
 import { meanFirstByteMs } from '../src/store/latency.ts';
 import type { Entrant } from './external/entrant.ts';
 import { freshRunfold, inRepo } from './external/in-repo.ts';
@@ -122,7 +122,12 @@ async function measure(
   const notRun: NotRun[] = [];
   const refuse = (rival: string, error: unknown) =>
     void notRun.push({ scenario, rival, why: errorMessage(error) });
-  const stack = await startStack(latencyMs);
+  const stack = await startStack(latencyMs).catch((cause: unknown) => {
+    throw new InputError(`There is no bucket to measure on: ${errorMessage(cause)}.`, {
+      hint: 'Install Go, which builds both, or put fake-gcs-server and toxiproxy-server on the PATH.',
+      cause,
+    });
+  });
   const folder = await mkdtemp(join(tmpdir(), 'runfold-rivals-'));
   const worker = await PythonWorker.start().catch((error: unknown) => {
     for (const { name } of PYTHON_RIVALS) refuse(name, error);
