@@ -3,7 +3,8 @@ import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { startProgress } from '../src/cli/progress.ts';
-import { errorMessage } from '../src/core/errors.ts';
+import { printError } from '../src/cli/run.ts';
+import { isRunfoldError } from '../src/core/errors.ts';
 import { LATENCY_PROFILES, type LatencyProfile, parseLatencyProfile } from '../src/store/latency.ts';
 import { readPrices } from './support/prices.ts';
 import type { Report, Scenario } from './support/report.ts';
@@ -168,7 +169,6 @@ main().then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    process.stderr.write(`${errorMessage(error)}\n`);
-    process.exitCode = 1;
+    process.exitCode = printError(error, !isRunfoldError(error));
   },
 );

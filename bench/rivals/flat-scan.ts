@@ -22,7 +22,8 @@ export const flatScan: Rival = {
   async refresh(store, orgId) {
     const runs: Run[] = [];
     await scan(store, FLAT_PREFIX, (body) => {
-      const run = decodeJson(body) as Run;
+      // What a canonical run leaves out when it is empty.
+      const run = { artifacts: {}, ...(decodeJson(body) as object) } as Run;
       if (run.org_id === orgId) runs.push(run);
     });
     return answerOf(runs.map(project));
