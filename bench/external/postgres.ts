@@ -19,15 +19,22 @@ export async function postgresEntrant(
 ): Promise<Entrant> {
   const server = await startPostgres();
   const url = new URL(server.url);
+  // The server may be somebody's own: RUNFOLD_PG_URL.
+  const schema = `bench_${crypto.randomUUID().replaceAll('-', '')}`;
   const direct = new pg.Client({ connectionString: server.url });
   let slow: pg.Client | null = null;
+  let version = '';
   try {
     await direct.connect();
+    await direct.query(`CREATE SCHEMA ${schema}`);
+    await direct.query(`SET search_path = ${schema}`);
+    version = (await direct.query<{ server_version: string }>('SHOW server_version')).rows[0]!.server_version;
     const port = await proxy.slow('postgres', url.host, ROUND_TRIP_MS);
     slow = new pg.Client({
       connectionString: Object.assign(new URL(url), { host: `127.0.0.1:${port}` }).href,
     });
     await slow.connect();
+    await slow.query(`SET search_path = ${schema}`);
   } catch (error) {
     await direct.end().catch(() => undefined);
     await server.stop();
@@ -39,7 +46,7 @@ export async function postgresEntrant(
   };
   return {
     name: 'PostgreSQL',
-    about: `a server with everything in memory, primary key (org_id, run_id), rows as json, ANALYZE done; a prepared SELECT over a connection that stays open, ${ROUND_TRIP_MS} ms of round trip added; a machine of its own must run all month`,
+    about: `version ${version}, everything in memory, primary key (org_id, run_id), rows as json, ANALYZE done; a prepared SELECT over a connection that stays open, ${ROUND_TRIP_MS} ms of round trip added; a machine of its own must run all month`,
     billed: 'server',
     async prepare() {
       await direct.query(
@@ -56,6 +63,7 @@ export async function postgresEntrant(
     },
     async close() {
       await slow.end();
+      await direct.query(`DROP SCHEMA ${schema} CASCADE`);
       await direct.end();
       await server.stop();
     },
