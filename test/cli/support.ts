@@ -23,6 +23,8 @@ export interface SpawnOptions {
   stdin?: string;
   /** Called with all output so far, whenever some came; may end the child. */
   onOutput?: (stdout: string, kill: (signal: NodeJS.Signals) => void) => void;
+  /** The same of standard error. */
+  onError?: (stderr: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
 /** Runs one of the bins as its users do: as a process of its own, without a terminal. */
@@ -41,6 +43,7 @@ export function run(bin: string, args: readonly string[], options: SpawnOptions 
     });
     child.stderr.setEncoding('utf8').on('data', (text) => {
       stderr += text;
+      options.onError?.(stderr, (signal) => child.kill(signal));
     });
     child.on('error', failed);
     child.on('close', (code, signal) => done({ code, signal, stdout, stderr }));

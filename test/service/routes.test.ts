@@ -410,6 +410,25 @@ describe('OpenLineage', () => {
     outputs: [{ namespace: 'db', name: 'b' }],
   });
 
+  it('one from the future is refused by itself, and a create that comes late takes the run over', async () => {
+    const served = await serve();
+    const soon = new Date(Date.now() + 3_600_000).toISOString();
+    const { body } = await served.json('POST', '/api/v1/lineage/batch', {
+      body: [event('START'), event('RUNNING', 1, soon)],
+      role: 'writer',
+    });
+    expect(body).toMatchObject({
+      status: 'partial_success',
+      summary: { received: 2, successful: 1 },
+      failed_events: [{ index: 1, reason: expect.stringContaining('300 s ahead of the server') }],
+    });
+    const run_id = event('START').run.runId;
+    const create = () => served.json('POST', RUNS, { body: { run_id, queue: 'q' } });
+    expect((await create()).body).toMatchObject({ run_id, status: 'RUNNING', changed: true });
+    expect((await create()).body).toMatchObject({ status: 'RUNNING', changed: false });
+    expect((await served.json('GET', `/v1/orgs/${ORG}/active?queue=q`, NOW)).body.runs).toHaveLength(1);
+  });
+
   it('events and batches, in any order, in duplicate', async () => {
     const served = await serve();
     const post = (path: string, body: unknown) => served.call('POST', path, { body, role: 'writer' });
