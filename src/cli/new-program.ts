@@ -8,7 +8,10 @@ export function newProgram(name: string, description: string): Command {
     .description(description)
     .helpOption('--help', 'show this help')
     .configureHelp({ showGlobalOptions: true, visibleGlobalOptions })
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: (.)/, capital)) })
+    // One sentence on one line, the name that was meant included.
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: (.)/, capital).replace('\n(Did', ' (Did')),
+    })
     .exitOverride()
     .showHelpAfterError(`hint: See ${name} --help.`);
   return addGlobalOptions(program);
