@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../src/core/clock.ts';
-import { mapParallel } from '../src/core/concurrency.ts';
+import { mapAhead } from '../src/core/concurrency.ts';
 import { CorruptError, InputError, StoreError } from '../src/core/errors.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import type { Run } from '../src/runs/run.ts';
@@ -104,20 +104,25 @@ function objectSource(store: ObjectStore, runs: RunStore, parallel: number): Run
       for await (const page of pages(orgId, null, null, signal)) for (const { cursor } of page) yield cursor;
     },
     async *runs({ org_id, after, until }, { signal, select, before } = {}) {
-      for await (const page of pages(org_id, after, until, signal)) {
-        const wanted = page.filter(({ key }) => {
-          const runId = parseRunKey(key)?.runId;
-          return runId === undefined || select === undefined || select(runId);
-        });
-        // Small waves keep a rate limit even.
-        const wave = before === undefined ? wanted.length : parallel;
-        for (let i = 0; i < wanted.length; i += wave) {
-          const some = wanted.slice(i, i + wave);
-          await before?.(some.length);
-          const read = await mapParallel(some, parallel, (one, stop) => readOne(runs, one, stop), signal);
-          for (const one of read) if (one !== null) yield one;
+      async function* wanted() {
+        for await (const page of pages(org_id, after, until, signal)) {
+          for (const one of page) {
+            const runId = parseRunKey(one.key)?.runId;
+            if (runId === undefined || select === undefined || select(runId)) yield one;
+          }
         }
       }
+      // Reads go on through the next LIST, and do not wait for the slowest of a page.
+      const read = mapAhead(
+        wanted(),
+        parallel,
+        async (one, stop) => {
+          await before?.(1);
+          return readOne(runs, one, stop);
+        },
+        signal,
+      );
+      for await (const one of read) if (one !== null) yield one;
     },
     holds: ({ after, until }, runId) => {
       const cursor = fileOf(runId);

@@ -32,6 +32,82 @@ export async function mapParallel<T, R>(
   return results;
 }
 
+/** Results that may wait for a caller who takes them one by one, per call in flight. */
+const AHEAD = 4;
+
+/**
+ * Maps what comes by and by, with at most `parallel` calls in flight, and gives the results in order: unlike waves of
+ * `mapParallel`, the next calls do not wait for the slowest of the last. A failure, of a call or of `items`, is thrown in
+ * its place; then, and when the caller stops early, running calls are aborted and waited for.
+ */
+export async function* mapAhead<T, R>(
+  items: AsyncIterable<T>,
+  parallel: number,
+  fn: (item: T, signal: AbortSignal) => Promise<R>,
+  signal?: AbortSignal,
+): AsyncGenerator<R, void, void> {
+  const stop = new AbortController();
+  const joined = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const queue: Promise<R>[] = [];
+  let running = 0;
+  let isDone = false;
+  let change = Promise.withResolvers<void>();
+  const changed = () => {
+    change.resolve();
+    change = Promise.withResolvers();
+  };
+  const call = async (item: T): Promise<R> => {
+    running++;
+    try {
+      throwIfAborted(joined);
+      return await fn(item, joined);
+    } finally {
+      running--;
+      changed();
+    }
+  };
+  const put = (result: Promise<R>) => {
+    // Whoever takes it meets the failure; until then it must not end the process.
+    result.catch(() => undefined);
+    queue.push(result);
+    changed();
+  };
+  const producing = (async () => {
+    try {
+      for await (const item of items) {
+        while (!joined.aborted && (running >= parallel || queue.length >= AHEAD * parallel))
+          await change.promise;
+        if (stop.signal.aborted) return;
+        put(call(item));
+      }
+    } catch (error) {
+      put(Promise.reject(error));
+    } finally {
+      isDone = true;
+      changed();
+    }
+  })();
+  try {
+    for (;;) {
+      const next = queue[0];
+      if (next === undefined) {
+        if (isDone) return;
+        await change.promise;
+        continue;
+      }
+      const result = await next;
+      queue.shift();
+      changed();
+      yield result;
+    }
+  } finally {
+    stop.abort();
+    changed();
+    await producing;
+    await Promise.allSettled(queue);
+  }
+}
+
 /** Runs both at once; the first failure cancels the other. */
 export async function both<A, B>(
   calls: readonly [(signal: AbortSignal) => Promise<A>, (signal: AbortSignal) => Promise<B>],

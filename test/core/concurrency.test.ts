@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { KeyedMutex, mapParallel } from '../../src/core/concurrency.ts';
+import { KeyedMutex, mapAhead, mapParallel } from '../../src/core/concurrency.ts';
 import { settle } from '../support/fake-clock.ts';
 import { gate } from '../support/intercept.ts';
 
@@ -94,5 +94,101 @@ describe('KeyedMutex', () => {
     await expect(first).rejects.toThrow('a1');
     await second;
     expect(order).toEqual(['a1 begins', 'b1 begins', 'b1 ends', 'a1 ends', 'a2 begins', 'a2 ends']);
+  });
+});
+
+describe('mapAhead', () => {
+  async function* counted(until: number, taken: number[] = []) {
+    for (let i = 0; i < until; i++) {
+      taken.push(i);
+      yield i;
+    }
+  }
+
+  async function all<T>(results: AsyncIterable<T>): Promise<T[]> {
+    const list: T[] = [];
+    for await (const one of results) list.push(one);
+    return list;
+  }
+
+  it('keeps the order whatever finishes first, and begins the next call as one ends', async () => {
+    const gates = Array.from({ length: 6 }, gate);
+    const started: number[] = [];
+    const results = all(
+      mapAhead(counted(6), 2, async (i) => {
+        started.push(i);
+        await gates[i]!.opened;
+        return i * 10;
+      }),
+    );
+    for (const i of [1, 2, 3, 0, 5, 4]) {
+      await settle();
+      gates[i]!.open();
+    }
+    expect(await results).toEqual([0, 10, 20, 30, 40, 50]);
+    expect(started).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it('never has more than the limit in flight, and waits for a caller who takes his time', async () => {
+    let running = 0;
+    let most = 0;
+    const taken: number[] = [];
+    const results = mapAhead(counted(100, taken), 3, async (i) => {
+      most = Math.max(most, ++running);
+      await settle();
+      running--;
+      return i;
+    });
+    expect((await results.next()).value).toBe(0);
+    for (let i = 0; i < 50; i++) await settle();
+    expect(taken.length).toBeLessThan(20);
+    expect(await all(results)).toHaveLength(99);
+    expect(most).toBe(3);
+  });
+
+  it('a failure is thrown in its place; what runs is cancelled and waited for', async () => {
+    const ended: number[] = [];
+    const seen: number[] = [];
+    const results = mapAhead(counted(100), 4, async (i, signal) => {
+      if (i === 2) throw new Error('third');
+      if (i < 2) return i;
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      ended.push(i);
+      throw new Error('cancelled');
+    });
+    const taking = (async () => {
+      for await (const one of results) seen.push(one);
+    })();
+    await expect(taking).rejects.toThrow('third');
+    expect(seen).toEqual([0, 1]);
+    expect(ended).toEqual([3, 4, 5].slice(0, ended.length));
+    expect(ended.length).toBeGreaterThan(0);
+  });
+
+  it('so is a failure of what it maps; a caller who stops early, or aborts, leaves nothing behind', async () => {
+    async function* broken() {
+      yield 1;
+      throw new Error('no more');
+    }
+    await expect(all(mapAhead(broken(), 2, async (i) => i))).rejects.toThrow('no more');
+
+    const taken: number[] = [];
+    for await (const one of mapAhead(counted(1_000, taken), 2, async (i) => i)) if (one === 5) break;
+    const before = taken.length;
+    await settle();
+    expect(taken).toHaveLength(before);
+    expect(before).toBeLessThan(30);
+
+    const caller = new AbortController();
+    const aborted = mapAhead(
+      counted(1_000),
+      2,
+      async (i) => {
+        if (i === 3) caller.abort(new Error('enough'));
+        return i;
+      },
+      caller.signal,
+    );
+    await expect(all(aborted)).rejects.toThrow();
   });
 });
