@@ -3,7 +3,7 @@ const layers = [
   ['core', '^src/core/'],
   ['store', '^src/store/'],
   ['runs', '^src/runs/'],
-  ['log, snapshot, manifest', '^src/(log|snapshot|manifest)/'],
+  ['log, snapshot, manifest, traces', '^src/(log|snapshot|manifest|traces)/'],
   ['catalog', '^src/catalog/'],
   ['openlineage, versions', '^src/(openlineage|versions)/'],
   ['session', '^src/(session|index)\\.ts$'],

@@ -1,6 +1,7 @@
 import { newestFirst, type RowRef, ShapeCache } from '../src/catalog/views.ts';
 import type { Limits } from '../src/core/limits.ts';
 import { isTerminal } from '../src/runs/run.ts';
+import { archiveTime } from '../src/runs/traces.ts';
 import type { Rows } from '../src/snapshot/rows.ts';
 
 export interface Sealing {
@@ -13,9 +14,10 @@ export interface Sealing {
 /**
  * Which rows stay hot. The head alone must answer what a catalog asks, so it keeps every active run, the latest run
  * and the latest success of every table, the newest run behind every lineage edge, the `headRowsMax` rows that
- * changed last, and half as many whose artifacts expire first, because the clean-up finds its work here. What changed less than `sealAgeMs` before `now` (server time) stays too: a record of an earlier
- * revision may still land, and only a row of the head can tell that it is stale. The rest is sealed, but only once it is at least `headRowsMax` rows: small parts would be
- * merged again and again. Pure.
+ * changed last, half as many whose artifacts expire first, because the clean-up finds its work here, and every run whose
+ * trace is live, because the archiver does. What changed less than `sealAgeMs` before `now` (server time) stays too: a
+ * record of an earlier revision may still land, and only a row of the head can tell that it is stale. The rest is
+ * sealed, but only once it is at least `headRowsMax` rows: small parts would be merged again and again. Pure.
  */
 export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
   const all = Uint32Array.from({ length: rows.length }, (_, i) => i);
@@ -25,11 +27,17 @@ export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
   const byUpdate = all.slice().sort((a, b) => rows.time('updated_at', b)! - rows.time('updated_at', a)!);
   const settledBy = now - limits.sealAgeMs;
   for (const [rank, i] of byUpdate.entries())
-    if (rank < limits.headRowsMax || rows.time('updated_at', i)! > settledBy) kept[i] = 1;
+    if (rank < limits.headRowsMax || changedAt(rows, i, limits) > settledBy) kept[i] = 1;
   keepAnswers(rows, kept);
   keepExpiring(rows, kept, limits.headRowsMax / 2);
   const seal = all.filter((i) => kept[i] === 0);
   return seal.length < limits.headRowsMax ? nothing : { keep: all.filter((i) => kept[i] === 1), seal };
+}
+
+/** Archiving leaves `updated_at` alone; the archive's name tells when it was begun, at most a claim before its commit. */
+function changedAt(rows: Rows, i: number, { traceClaimMs }: Limits): number {
+  const archivedAt = archiveTime(rows.text('trace_uri', i));
+  return Math.max(rows.time('updated_at', i)!, archivedAt === null ? 0 : archivedAt + traceClaimMs);
 }
 
 function keepAnswers(rows: Rows, kept: Uint8Array): void {
@@ -41,7 +49,7 @@ function keepAnswers(rows: Rows, kept: Uint8Array): void {
   const shapes = new ShapeCache(rows);
   for (let i = 0; i < rows.length; i++) {
     const status = rows.status(i);
-    if (!isTerminal(status)) kept[i] = 1;
+    if (!isTerminal(status) || rows.text('trace_status', i) === 'live') kept[i] = 1;
     const ref = { rows, i };
     const { tables, inputs } = shapes.of(i);
     for (const { id } of tables) {

@@ -1,5 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import type { Manifest } from '../src/manifest/manifest.ts';
+import { removeTraces } from '../src/traces/remove.ts';
 import type { CompactorContext } from './context.ts';
 
 /**
@@ -7,7 +8,7 @@ import type { CompactorContext } from './context.ts';
  * remembers the run any more, so its id may be used again. What fails here stays as a stub, which is harmless.
  */
 export async function removeStubs(
-  { runs, limits }: CompactorContext,
+  { store, runs, limits }: CompactorContext,
   before: Manifest | null,
   after: Manifest,
   signal?: AbortSignal,
@@ -19,8 +20,10 @@ export async function removeStubs(
     limits.parallelMax,
     async ({ run_id }, stop) => {
       const stored = await runs.read(after.org_id, run_id, stop);
-      if (stored !== null && stored.run.deleted_at !== null)
-        await runs.remove(after.org_id, run_id, stored.token, stop);
+      if (stored === null || stored.run.deleted_at === null) return;
+      // The stub is the last that knows of them; whoever deleted the run may have died before it removed them.
+      await removeTraces({ store, limits }, stored.run, stop);
+      await runs.remove(after.org_id, run_id, stored.token, stop);
     },
     signal,
   );

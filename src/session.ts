@@ -11,6 +11,7 @@ import type { RunStore } from './runs/run-store.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import { calibrating, ServerClock, timeAsked } from './store/server-clock.ts';
 import { watched } from './store/watched.ts';
+import { Traces } from './traces/traces.ts';
 
 /** Everything one process needs, on one store. */
 export interface Session {
@@ -18,6 +19,8 @@ export interface Session {
   runs: RunStore;
   recorder: Recorder;
   catalog: Catalog;
+  /** Logs of runs. */
+  traces: Traces;
   clock: Clock;
   /** The store's clock as far as it is known; local time before the first request. */
   serverClock: ServerClock;
@@ -57,11 +60,13 @@ export function openSession(bare: ObjectStore, options: SessionOptions = {}): Se
   });
   // Without runs of its own the catalog reads intents' runs through its counted store.
   const catalog = openCatalog(store, { clock, limits, telemetry, ...(options.runs ? { runs } : {}) });
+  const traces = new Traces({ store, runs, recorder, clock, random, limits });
   return {
     store,
     runs,
     recorder,
     catalog,
+    traces,
     clock,
     serverClock,
     random,

@@ -26,7 +26,7 @@ import type { Transition } from '../src/runs/transition.ts';
 import { COLUMNS, type ColumnDefinition, isOptional } from '../src/snapshot/columns.ts';
 import { METRICS, type MetricDefinition } from '../src/telemetry/table.ts';
 import { START } from './support/fake-clock.ts';
-import { must, ORG, runOf } from './support/runs.ts';
+import { archiveOf, must, ORG, runOf } from './support/runs.ts';
 
 /** The docs against the code. `UPDATE_DOCS=1 npm test -- test/docs.test.ts` rewrites the generated tables. */
 const root = resolve(import.meta.dirname, '..');
@@ -279,6 +279,8 @@ function runsTable(): string {
       attempt: 1,
       artifact: { type: 'put', operator: 'scan', port: 'out', uri: 's3://b/x' },
     },
+    trace: { type: 'trace', attempt: 1 },
+    trace_archived: { type: 'trace_archived', attempt: 1, archive: archiveOf() },
   };
   const cell = (status: RunStatus, event: RunEvent) => {
     const answer = transition(runIn(status), event, START + 120_000);

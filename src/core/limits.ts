@@ -71,6 +71,44 @@ export const defaultLimits = {
   /** Heartbeats of one run reach the log at most this often. */
   heartbeatIndexIntervalMs: 60_000,
 
+  /** One chunk of a trace, and the whole log of one attempt. */
+  traceChunkBytesMax: 4 * 1024 * 1024,
+  traceBytesMax: 128 * 1024 * 1024,
+  /** How long a process trusts that a trace is open. */
+  traceCheckMs: 60_000,
+  /** Output of an attempt is taken until so long after its end. */
+  traceLateMs: 180_000,
+  /**
+   * From the end of an attempt until its trace may be archived. Longer than `traceLateMs`, `traceCheckMs` and
+   * `operationDeadlineMs` together, by what clocks may be off: an acknowledged chunk is there by then.
+   */
+  traceSettleMs: 600_000,
+  /** Uncompressed bytes per frame of an archive: what a range reads at least. */
+  traceFrameBytes: 1024 * 1024,
+  /** An archive up to this size is read by one request. */
+  traceWholeBytesMax: 256 * 1024,
+  /** Tries to archive a trace, and within what time; then what survives is archived with gaps. */
+  traceAttemptsMax: 8,
+  traceWindowMs: 48 * 3_600_000,
+  traceBackoffBaseMs: 60_000,
+  traceBackoffMaxMs: 12 * 3_600_000,
+  /** Nothing that no archive holds is deleted before it is this old. Longer than `traceWindowMs`. */
+  traceChunkLifetimeMs: 7 * 24 * 3_600_000,
+  /** Who is at a trace for longer than this has died or will find that it was late. */
+  traceClaimMs: 600_000,
+  /** Runs per window of an archive pass, runs at a time, and chunk bytes in memory per run. */
+  traceWindowRuns: 64,
+  traceParallel: 2,
+  traceReadAheadBytesMax: 16 * 1024 * 1024,
+  /** One org's archive pass. */
+  traceBudgetMs: 60_000,
+  /** Runs that are being archived or have failed, per org. */
+  traceWorkMax: 10_000,
+  /** Gaps of one archive that the run lists. */
+  traceGapsMax: 100,
+  /** How often the retention of archives is looked at. */
+  traceRetentionEveryMs: 3_600_000,
+
   /** The sweep looks at active runs whose row is older than this. */
   sweepAgeMs: 180_000,
 

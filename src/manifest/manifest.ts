@@ -77,6 +77,8 @@ export const policySchema = z.looseObject({
   retain_ms: z.number().int().positive().nullable(),
   /** Keep superseded versions readable for this long, ms. */
   time_travel_ms: count,
+  /** Delete archives of traces this long after they were made, ms; null or missing: never. */
+  trace_retain_ms: z.number().int().positive().nullable().optional(),
 });
 export type Policy = z.infer<typeof policySchema>;
 

@@ -1,4 +1,4 @@
-import type { Dataset, Payload, RunError, RunResult } from './run.ts';
+import type { Dataset, Payload, RunError, RunResult, TraceArchive } from './run.ts';
 
 /** What a creator asks for. Missing fields take their neutral value. */
 export interface NewRun {
@@ -54,7 +54,11 @@ export type RunEvent =
   | { type: 'delete' }
   | { type: 'task'; attempt: number; task: TaskEvent }
   /** In every status: results are registered late, and removed long after the end. */
-  | { type: 'artifact'; attempt: number; artifact: ArtifactEvent };
+  | { type: 'artifact'; attempt: number; artifact: ArtifactEvent }
+  /** The attempt is about to leave a log: comes before its first chunk. Also of the ended and of earlier attempts. */
+  | { type: 'trace'; attempt: number }
+  /** The attempt's log is in this archive, which was read back. */
+  | { type: 'trace_archived'; attempt: number; archive: TraceArchive };
 
 /** What one operator left at one of its ports. `ttl_ms` counts from the registration; none: it never expires. */
 export interface NewArtifact {

@@ -3,6 +3,7 @@ import { InputError } from '../core/errors.ts';
 import { isId } from '../core/ids.ts';
 import { defaultLimits } from '../core/limits.ts';
 import type { NewRun, RunEvent } from './events.ts';
+import { traceArchiveSchema } from './run.ts';
 
 /**
  * What callers may say, checked at the recorder's edge: nothing that these schemas refuse ever reaches a canonical
@@ -129,6 +130,8 @@ export const runEventInput = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('delete') }),
   z.strictObject({ type: z.literal('task'), attempt, task: taskInput }),
   z.strictObject({ type: z.literal('artifact'), attempt, artifact: artifactInput }),
+  z.strictObject({ type: z.literal('trace'), attempt }),
+  z.strictObject({ type: z.literal('trace_archived'), attempt, archive: traceArchiveSchema }),
 ]);
 
 /** Throws InputError, naming the run and the field. */

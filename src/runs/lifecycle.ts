@@ -5,6 +5,7 @@ import type { Ending, NewRun, RunEvent } from './events.ts';
 import { adopted, isAdoptable } from './observe.ts';
 import type { Run, RunResult, RunStatus } from './run.ts';
 import { taskTransition } from './tasks.ts';
+import { closeTrace, commitTrace, openTrace } from './traces.ts';
 import { beat, changed, refused, same, type Transition, unionDatasets } from './transition.ts';
 
 type EventType = RunEvent['type'];
@@ -32,6 +33,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: notTerminal,
     task: attempt(notStarted),
     artifact: attempt(notStarted),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   RUNNING: {
     create: repeatedCreate,
@@ -48,6 +51,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: notTerminal,
     task: attempt(workOnTask),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   CANCELLING: {
     create: repeatedCreate,
@@ -65,6 +70,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: notTerminal,
     task: attempt(workOnTask),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   SUCCEEDED: {
     create: repeatedCreate,
@@ -81,6 +88,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: deleteRun,
     task: attempt(taskAfterEnd),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   FAILED: {
     create: repeatedCreate,
@@ -97,6 +106,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: deleteRun,
     task: attempt(taskAfterEnd),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   CANCELLED: {
     create: repeatedCreate,
@@ -113,6 +124,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: deleteRun,
     task: attempt(taskAfterEnd),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
   TIMED_OUT: {
     create: repeatedCreate,
@@ -129,6 +142,8 @@ const TABLE: { readonly [S in RunStatus]: Row } = {
     delete: deleteRun,
     task: attempt(taskAfterEnd),
     artifact: attempt(changeArtifact),
+    trace: openTrace,
+    trace_archived: commitTrace,
   },
 };
 
@@ -270,6 +285,7 @@ function retryRun(run: Run, _event: unknown, now: number): Transition {
     cancel_requested_at: null,
     result: null,
     error: null,
+    ...closeTrace(run),
   });
 }
 

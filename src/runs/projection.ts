@@ -12,6 +12,8 @@ import {
   runErrorSchema,
   TASK_STATUSES,
   type Task,
+  TRACE_STATUSES,
+  type TraceStatus,
 } from './run.ts';
 
 /**
@@ -22,12 +24,6 @@ export const PROJECTION_VERSION = 2;
 
 const time = z.number().int().nonnegative();
 const count = z.number().int().nonnegative();
-
-/**
- * `live`: some attempt's trace is still in chunks. `archived`: all of them are in one verified object each. `partial`:
- * an archive has gaps, which it marks. `lost`: nothing was left to archive.
- */
-export const TRACE_STATUSES = ['live', 'archived', 'partial', 'lost'] as const;
 
 /** The trace of the last attempt that wrote one; `status` speaks for all attempts. Null fields: not archived. */
 const traceSummarySchema = z.object({
@@ -121,7 +117,7 @@ export function project(run: Run): Projection {
     error: run.error && cutError(run.error),
     code_version: run.code_version,
     first_created_at: run.first_created_at,
-    trace: null,
+    trace: traceSummary(run),
     artifacts: artifactSummary(run),
     projection_version: PROJECTION_VERSION,
   };
@@ -160,6 +156,29 @@ function latestTask(run: Run): Projection['latest_task'] {
   if (latest === null) return null;
   const { key, status, attempt, started_at, finished_at, error } = latest;
   return { key, status, attempt, started_at, finished_at, error: error && cut(error.message) };
+}
+
+function traceSummary({ traces = {} }: Run): Projection['trace'] {
+  const attempts = Object.keys(traces).map(Number);
+  if (attempts.length === 0) return null;
+  const attempt = Math.max(...attempts);
+  const archive = traces[String(attempt)]?.archive ?? null;
+  return {
+    status: statusOfAll(Object.values(traces).map(({ status }) => status)),
+    attempt,
+    uri: archive?.uri ?? null,
+    bytes: archive?.bytes ?? null,
+    lines: archive?.lines ?? null,
+    gaps: archive?.gap_count ?? null,
+    sha256: archive?.sha256 ?? null,
+    crc32c: archive?.crc32c ?? null,
+  };
+}
+
+function statusOfAll(statuses: readonly TraceStatus[]): TraceStatus {
+  if (statuses.includes('live')) return 'live';
+  const [first] = statuses;
+  return statuses.every((status) => status === first) ? first! : 'partial';
 }
 
 function cutError({ code, message }: RunError): RunError {

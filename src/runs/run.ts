@@ -131,6 +131,50 @@ export const observedSchema = z.looseObject({
 });
 export type Observed = z.infer<typeof observedSchema>;
 
+/**
+ * `live`: some attempt's trace is still in chunks. `archived`: all of them are in one verified object each. `partial`:
+ * an archive has gaps, which it marks. `lost`: nothing was left to archive.
+ */
+export const TRACE_STATUSES = ['live', 'archived', 'partial', 'lost'] as const;
+export type TraceStatus = (typeof TRACE_STATUSES)[number];
+
+export const traceGapSchema = z.object({ offset: count, bytes: count });
+export type TraceGap = z.infer<typeof traceGapSchema>;
+
+/** What became of an attempt's trace: see docs/adr/0008-traces.md. */
+export const traceArchiveSchema = z.looseObject({
+  /** `partial`: with gaps; `lost`: nothing was left to archive. */
+  status: z.enum(['archived', 'partial', 'lost']),
+  /** Key of the archive in the store; null where there was nothing to keep. */
+  uri: z.string().nullable(),
+  archived_at: time,
+  /** Of the archive as it is stored. */
+  stored_bytes: count,
+  crc32c: count.nullable(),
+  /** Of the text; bytes of gaps count. */
+  sha256: z.string().nullable(),
+  bytes: count,
+  lines: count,
+  gap_count: count,
+  gap_bytes: count,
+  /** The first of them. */
+  gaps: z.array(traceGapSchema),
+  /** Chunks that said something else about a byte than the chunk that was believed. */
+  conflicts: count,
+  /** Bytes of text per compressed frame; null: one piece, which is read whole. */
+  frame_bytes: z.number().int().positive().nullable(),
+});
+export type TraceArchive = z.infer<typeof traceArchiveSchema>;
+
+/** The log of one attempt. `live`: chunks, of which there may be none yet. */
+export const traceSchema = z.looseObject({
+  status: z.enum(TRACE_STATUSES),
+  /** When the attempt ended, where a retry has followed it; null: when the run did. */
+  ended_at: nullableTime,
+  archive: traceArchiveSchema.nullable(),
+});
+export type Trace = z.infer<typeof traceSchema>;
+
 /** The canonical run: the truth. Unknown fields are kept through every transition. */
 export const runSchema = z.looseObject({
   format: z.literal(RUN_FORMAT),
@@ -159,6 +203,8 @@ export const runSchema = z.looseObject({
   tasks: z.record(z.string(), taskSchema),
   /** By `operator/port`; one that was replaced and is still to be removed is at `operator/port#revision`. */
   artifacts: z.record(z.string(), artifactSchema).default({}),
+  /** Logs by attempt; those that left none are not there. */
+  traces: z.record(z.string(), traceSchema).optional(),
   result: resultSchema.nullable(),
   error: runErrorSchema.nullable(),
   code_version: z.string().nullable(),

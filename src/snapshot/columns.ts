@@ -1,5 +1,5 @@
-import { type Projection, TRACE_STATUSES } from '../runs/projection.ts';
-import { RUN_STATUSES, TASK_STATUSES } from '../runs/run.ts';
+import type { Projection } from '../runs/projection.ts';
+import { RUN_STATUSES, TASK_STATUSES, TRACE_STATUSES } from '../runs/run.ts';
 
 /**
  * The one list of columns. Rows, both Parquet writers, the reader, the Arrow table and the docs are driven by it:

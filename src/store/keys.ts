@@ -11,6 +11,7 @@ export const EXPORTS_PREFIX = 'authoritative-runs/catalog/orgs/';
 export const ORGS_PREFIX = 'catalog/orgs/';
 export const DIRTY_PREFIX = 'catalog/dirty/';
 export const DIRTY_SHARDS = 256;
+export const TRACES_PREFIX = 'traces/orgs/';
 
 const org = (orgId: string) => encodeSegment(checkId('org id', orgId));
 
@@ -94,9 +95,9 @@ export function entryKeyFloor(orgId: string, timeMs: number): string {
   return `${logPrefix(orgId)}${uuidv7Floor(timeMs)}.json`;
 }
 
-/** The uuidv7 in the key of an entry, part or garbage list. */
+/** The uuidv7 in the key of an entry, part, garbage list or archive. */
 export function nameOfKey(key: string): string {
-  return key.slice(key.lastIndexOf('/') + 1).replace(/\.(json|parquet)$/, '');
+  return key.slice(key.lastIndexOf('/') + 1).replace(/\.(json|parquet|zst)$/, '');
 }
 
 export function partsPrefix(orgId: string): string {
@@ -131,4 +132,38 @@ export function dirtyKey(orgId: string): string {
 export function orgOfDirtyKey(key: string): string | null {
   const orgId = decodeSegment(key.slice(key.lastIndexOf('/') + 1));
   return isId(orgId) ? orgId : null;
+}
+
+const traces = (orgId: string) => `${TRACES_PREFIX}${org(orgId)}/`;
+
+/** Who is being archived, who has failed. */
+export function traceWorkKey(orgId: string): string {
+  return `${traces(orgId)}work.json`;
+}
+
+/** Of all runs of the org that have chunks; of one; of one attempt. */
+export function chunksPrefix(orgId: string, runId?: string, attempt?: number): string {
+  const all = `${traces(orgId)}chunks/`;
+  if (runId === undefined) return all;
+  const run = `${all}${encodeSegment(checkId('run id', runId))}/`;
+  return attempt === undefined ? run : `${run}${attempt}/`;
+}
+
+/** The run and the attempt of a chunk's key, or the run of a prefix; null when it is none of this org. */
+export function parseChunksKey(orgId: string, key: string): { runId: string; attempt: number | null } | null {
+  const prefix = chunksPrefix(orgId);
+  if (!key.startsWith(prefix)) return null;
+  const [segment, attempt] = key.slice(prefix.length).split('/');
+  const runId = decodeSegment(segment ?? '');
+  if (!isId(runId)) return null;
+  return { runId, attempt: /^[1-9]\d{0,8}$/.test(attempt ?? '') ? Number(attempt) : null };
+}
+
+export function archivesPrefix(orgId: string): string {
+  return `${traces(orgId)}archives/`;
+}
+
+/** `name` is a uuidv7 of the server's time: archives list by age. */
+export function archiveKey(orgId: string, name: string): string {
+  return `${archivesPrefix(orgId)}${name}.zst`;
 }

@@ -84,7 +84,8 @@ export class MemoryStore implements ObjectStore {
       metadata: { ...options.metadata },
     };
     if (!found) this.#keys.add(key);
-    this.#objects.set(key, { meta, body: body.slice() });
+    // Not `slice`, which of a Buffer is no copy.
+    this.#objects.set(key, { meta, body: new Uint8Array(body) });
     return { outcome: 'written', meta };
   }
 

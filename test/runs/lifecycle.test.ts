@@ -5,7 +5,7 @@ import type { RunEvent } from '../../src/runs/events.ts';
 import { expired, lifecycleError, transition } from '../../src/runs/lifecycle.ts';
 import { isTerminal, RUN_STATUSES, type Run, type RunStatus } from '../../src/runs/run.ts';
 import { START } from '../support/fake-clock.ts';
-import { dataset, must, ORG, runEvents } from '../support/runs.ts';
+import { archiveOf, dataset, must, ORG, runEvents } from '../support/runs.ts';
 
 const MINUTE = 60_000;
 const input = { run_id: 'run-1', heartbeat_timeout_ms: 30_000, run_timeout_ms: 10 * MINUTE };
@@ -53,6 +53,8 @@ const TABLE = {
     delete: 'RUN_NOT_TERMINAL',
     task: 'RUN_NOT_STARTED',
     artifact: 'RUN_NOT_STARTED',
+    trace: '→ QUEUED',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   RUNNING: {
     create: 'same',
@@ -69,6 +71,8 @@ const TABLE = {
     delete: 'RUN_NOT_TERMINAL',
     task: '→ RUNNING',
     artifact: '→ RUNNING',
+    trace: '→ RUNNING',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   CANCELLING: {
     create: 'same',
@@ -85,6 +89,8 @@ const TABLE = {
     delete: 'RUN_NOT_TERMINAL',
     task: '→ CANCELLING',
     artifact: '→ CANCELLING',
+    trace: '→ CANCELLING',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   SUCCEEDED: {
     create: 'same',
@@ -101,6 +107,8 @@ const TABLE = {
     delete: '→ SUCCEEDED',
     task: 'RUN_TERMINAL',
     artifact: '→ SUCCEEDED',
+    trace: 'TRACE_CLOSED',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   FAILED: {
     create: 'same',
@@ -117,6 +125,8 @@ const TABLE = {
     delete: '→ FAILED',
     task: 'RUN_TERMINAL',
     artifact: '→ FAILED',
+    trace: 'TRACE_CLOSED',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   CANCELLED: {
     create: 'same',
@@ -133,6 +143,8 @@ const TABLE = {
     delete: '→ CANCELLED',
     task: 'RUN_TERMINAL',
     artifact: '→ CANCELLED',
+    trace: 'TRACE_CLOSED',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
   TIMED_OUT: {
     create: 'same',
@@ -149,6 +161,8 @@ const TABLE = {
     delete: '→ TIMED_OUT',
     task: 'RUN_TERMINAL',
     artifact: '→ TIMED_OUT',
+    trace: 'TRACE_CLOSED',
+    trace_archived: 'TRACE_NOT_FOUND',
   },
 } as const satisfies Table;
 
@@ -171,6 +185,8 @@ const EVENTS: { [E in RunEvent['type']]: Extract<RunEvent, { type: E }> } = {
     attempt,
     artifact: { type: 'put', operator: 'scan', port: 'out', uri: 's3://b/x', ttl_ms: MINUTE },
   },
+  trace: { type: 'trace', attempt },
+  trace_archived: { type: 'trace_archived', attempt, archive: archiveOf() },
 };
 
 const later = T + 20 * MINUTE;
@@ -197,7 +213,7 @@ function expectUnchanged(run: Run, event: RunEvent, now: number, expected: 'same
 
 describe('every status, every event', () => {
   it('the table is whole', () => {
-    expect(cells).toHaveLength(7 * 14);
+    expect(cells).toHaveLength(7 * 16);
     expect(Object.keys(TABLE)).toEqual([...RUN_STATUSES]);
   });
 
@@ -211,7 +227,8 @@ describe('every status, every event', () => {
     expect(`→ ${next.status}`).toBe(expected);
     expect(next).toMatchObject({
       revision: run.revision + 1,
-      updated_at: later,
+      // A log that is archived late must not make an old run the latest of its table.
+      updated_at: type === 'trace' ? run.updated_at : later,
       attempt: type === 'retry' ? attempt + 1 : attempt,
       finished_at: !isTerminal(next.status) ? null : isTerminal(run.status) ? run.finished_at : later,
       deleted_at: type === 'delete' ? later : null,

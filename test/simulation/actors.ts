@@ -50,7 +50,8 @@ export function writerLife(world: World, index: number): Life {
 /** People and schedulers: any call on any run, sometimes never repeated. */
 export function operatorLife(world: World): Life {
   const { random, orgs, witness, setup } = world;
-  // What must not be given up: no sweep looks at runs that have ended, so the record of a delete would be lost.
+  // What must not be given up: no sweep looks at runs that have ended, so the record would be lost. (Of a trace the
+  // worker repeats the mark, and the archiver looks at the run again.)
   let owing: { orgId: string; runId: string; call: Call } | null = null;
   return async (desk) => {
     while (!world.draining || owing !== null) {
@@ -66,12 +67,13 @@ export function operatorLife(world: World): Life {
       const { run_id: runId } = run;
       const call = strayCall(random, run, setup.removals);
       if (run === NOBODY && call.kind === 'create') continue;
-      if (call.kind === 'event' && call.event.type === 'delete') owing = { orgId, runId, call };
+      if (call.kind === 'event' && OWED.includes(call.event.type)) owing = { orgId, runId, call };
       else await perform(world, desk, { orgId, runId }, call, uniform(random) < 0.3 ? 1 : undefined);
     }
   };
 }
 
+const OWED: readonly string[] = ['delete', 'trace', 'trace_archived'];
 const NOBODY = { run_id: 'nobody', attempt: 1 };
 
 /** Until it is answered, or `tries` are over. */

@@ -18,6 +18,8 @@ const EVENTS = Object.keys({
   delete: 0,
   task: 0,
   artifact: 0,
+  trace: 0,
+  trace_archived: 0,
 } satisfies Record<RunEvent['type'], 0>);
 const TASK_EVENTS = Object.keys({
   queued: 0,

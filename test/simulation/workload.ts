@@ -1,7 +1,7 @@
 import { type Random, uniform } from '../../src/core/random.ts';
 import type { ArtifactEvent, NewRun, RunEvent, TaskEvent } from '../../src/runs/events.ts';
 import type { Observation } from '../../src/runs/observe.ts';
-import type { Run } from '../../src/runs/run.ts';
+import type { Run, TraceArchive } from '../../src/runs/run.ts';
 import { EPOCH } from './scheduler.ts';
 
 /** One call that somebody means to make, and goes on making until it is answered. */
@@ -103,12 +103,36 @@ export function strayCall(random: Random, run: Pick<Run, 'run_id' | 'attempt'>, 
     { type: 'retry', attempt },
     { type: 'retry', attempt },
     { type: 'task', attempt, task: taskEvent(random) },
-    { type: 'task', attempt, task: taskEvent(random) },
+    traceInstead(attempt, taskEvent(random)),
     { type: 'artifact', attempt, artifact: artifactEvent(random) },
   ]);
   if (chance(random, 0.9)) return { kind: 'event', event };
   return { kind: 'create', input: { run_id: run.run_id, kind: 'another request' } };
 }
+
+/** Now and then a trace event. It draws no chance of its own, so that seeds go on finding what they found before. */
+function traceInstead(attempt: number, task: TaskEvent): RunEvent {
+  if (task.type === 'cancelled') return { type: 'trace', attempt };
+  if (task.type === 'retry') return { type: 'trace_archived', attempt, archive: ARCHIVE };
+  return { type: 'task', attempt, task };
+}
+
+/** Of a log of no bytes: it names no object. */
+const ARCHIVE: TraceArchive = {
+  status: 'archived',
+  uri: null,
+  archived_at: EPOCH,
+  stored_bytes: 0,
+  sha256: null,
+  crc32c: null,
+  bytes: 0,
+  lines: 0,
+  gap_count: 0,
+  gap_bytes: 0,
+  gaps: [],
+  conflicts: 0,
+  frame_bytes: null,
+};
 
 function newRun(random: Random, runId: string): NewRun {
   return {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { type Projection, TRACE_STATUSES } from '../../src/runs/projection.ts';
-import { RUN_STATUSES, TASK_STATUSES } from '../../src/runs/run.ts';
+import type { Projection } from '../../src/runs/projection.ts';
+import { RUN_STATUSES, TASK_STATUSES, TRACE_STATUSES } from '../../src/runs/run.ts';
 
 /** Any text that has a UTF-8 form: the empty one, controls, quotes, a BOM, pairs of surrogates. */
 export const text = fc.oneof(

@@ -1,11 +1,12 @@
 import type { Clock } from '../../src/core/clock.ts';
-import type { ListOptions, ObjectStore, PutOptions } from '../../src/store/object-store.ts';
+import type { GetOptions, ListOptions, ObjectStore, PutOptions } from '../../src/store/object-store.ts';
 
 export interface StoreCall {
   readonly operation: 'get' | 'head' | 'put' | 'delete' | 'list';
   /** The key, or the prefix of a list. */
   readonly key: string;
   readonly body?: Uint8Array;
+  readonly get?: GetOptions;
   readonly put?: PutOptions;
   readonly list?: ListOptions;
 }
@@ -19,7 +20,7 @@ export function intercept(store: ObjectStore, around: Around): ObjectStore {
   return {
     url: store.url,
     capabilities: store.capabilities,
-    get: (key, o) => pass({ operation: 'get', key }, () => store.get(key, o)),
+    get: (key, o) => pass({ operation: 'get', key, ...(o ? { get: o } : {}) }, () => store.get(key, o)),
     head: (key, o) => pass({ operation: 'head', key }, () => store.head(key, o)),
     put: (key, body, o) =>
       pass({ operation: 'put', key, body, ...(o ? { put: o } : {}) }, () => store.put(key, body, o)),

@@ -4,7 +4,7 @@ import type { ArtifactEvent, RunEvent, TaskEvent } from '../../src/runs/events.t
 import { transition } from '../../src/runs/lifecycle.ts';
 import { type Projection, project } from '../../src/runs/projection.ts';
 import { type LogRecord, recordOf } from '../../src/runs/record.ts';
-import type { Run } from '../../src/runs/run.ts';
+import type { Run, TraceArchive } from '../../src/runs/run.ts';
 import { START } from './fake-clock.ts';
 
 export const ORG = 'acme';
@@ -23,6 +23,26 @@ export function put(changes: Partial<Projection> = {}): LogRecord {
 }
 
 export const dataset = (name: string, namespace = 'db') => ({ namespace, name });
+
+/** An archive of seven bytes without a gap. */
+export function archiveOf(changes: Partial<TraceArchive> = {}): TraceArchive {
+  return {
+    status: 'archived',
+    uri: 'traces/orgs/acme/archives/01900000-0000-7000-8000-000000000001.zst',
+    archived_at: START,
+    stored_bytes: 30,
+    sha256: 'a'.repeat(64),
+    crc32c: 7,
+    bytes: 7,
+    lines: 1,
+    gap_count: 0,
+    gap_bytes: 0,
+    gaps: [],
+    conflicts: 0,
+    frame_bytes: 1024,
+    ...changes,
+  };
+}
 
 /** Applies an event that must be accepted. */
 export function must(run: Run | null, event: RunEvent, now: number): Run {
@@ -117,6 +137,12 @@ export function runEvents(runId: string, orgId = ORG): fc.Arbitrary<RunEvent> {
         artifact: artifactEvents,
       }),
     },
+    fc.record({ type: fc.constant('trace' as const), attempt: attemptOf }),
+    fc.record({
+      type: fc.constant('trace_archived' as const),
+      attempt: attemptOf,
+      archive: fc.constant(archiveOf()),
+    }),
   );
 }
 

@@ -1,0 +1,114 @@
+import type { Limits } from '../src/core/limits.ts';
+import { type Random, uniform } from '../src/core/random.ts';
+import { newEntry, type Work, type WorkEntry } from '../src/traces/work.ts';
+
+/** A try at a run: `by` is unique to it, `names` are the archives that it may write. */
+export interface Claim {
+  by: string;
+  names: readonly string[];
+}
+
+/**
+ * Takes the runs that nobody is at. What others claim stays, and so does a list that is full: the entries tell who got
+ * what. Pure, as all here; applied twice it does no harm.
+ */
+export function withClaims(
+  work: Work,
+  claims: ReadonlyMap<string, Claim>,
+  now: number,
+  limits: Limits,
+): Work {
+  const entries = { ...work.entries };
+  let free = limits.traceWorkMax - Object.keys(entries).length;
+  for (const [runId, { by, names }] of claims) {
+    const known = entryOf(work, runId);
+    if (known === null && free-- <= 0) continue;
+    const entry = known ?? newEntry(now);
+    if (entry.claim?.by === by || isClaimed(entry, now, limits)) continue;
+    const attempts = entry.attempts + 1;
+    entries[runId] = { ...entry, attempts, claim: { by, at: now }, names: [...entry.names, ...names] };
+  }
+  return { ...work, entries };
+}
+
+/** How a claim ended. */
+export interface Settled {
+  by: string;
+  /** Names that need no looking after any more: committed, never written, or removed. */
+  forget: ReadonlySet<string>;
+  outcome:
+    | { kind: 'done' }
+    /** As if it had not been tried. */
+    | { kind: 'released'; next_at: number }
+    | { kind: 'failed'; code: string; message: string; next_at: number; stale: boolean };
+}
+
+export function withSettled(
+  work: Work,
+  settled: ReadonlyMap<string, Settled>,
+  cursor: Work['cursor'],
+  now: number,
+  limits: Limits,
+): Work {
+  const entries = { ...work.entries };
+  for (const [runId, { by, forget, outcome }] of settled) {
+    const entry = entryOf(work, runId);
+    if (entry === null) continue;
+    const names = entry.names.filter((name) => !forget.has(name));
+    if (entry.claim?.by !== by) entries[runId] = { ...entry, names };
+    else {
+      const next = settledEntry(entry, names, outcome, now, limits);
+      if (next === null) delete entries[runId];
+      else entries[runId] = { ...next, claim: null };
+    }
+  }
+  return { ...work, entries, cursor };
+}
+
+function settledEntry(
+  entry: WorkEntry,
+  names: string[],
+  outcome: Settled['outcome'],
+  now: number,
+  limits: Limits,
+): WorkEntry | null {
+  if (outcome.kind === 'failed') {
+    const { code, message, next_at, stale } = outcome;
+    return { ...entry, names, next_at, stale, error: { code, message } };
+  }
+  if (outcome.kind === 'released') {
+    const attempts = entry.attempts - 1;
+    const isNew = attempts === 0 && names.length === 0 && outcome.next_at <= now;
+    return isNew ? null : { ...entry, names, attempts, next_at: outcome.next_at };
+  }
+  // A name that may still be written to is looked at once no put of the claim can land any more.
+  return names.length === 0 ? null : { ...entry, names, error: null, next_at: now + nameTtlMs(limits) };
+}
+
+export function entryOf(work: Work, runId: string): WorkEntry | null {
+  return Object.hasOwn(work.entries, runId) ? work.entries[runId]! : null;
+}
+
+/** Whoever claimed it longer ago has died, or finds that it was late. */
+export function isClaimed({ claim }: WorkEntry, now: number, limits: Limits): boolean {
+  return claim !== null && now - claim.at < limits.traceClaimMs;
+}
+
+/** From a claim until no put of it can land. */
+export function nameTtlMs({ traceClaimMs, operationDeadlineMs, lateWriteMaxMs }: Limits): number {
+  return traceClaimMs + operationDeadlineMs + lateWriteMaxMs;
+}
+
+/** Doubling, with jitter: somewhere in the upper half of the bound. `attempts` from 1 on. */
+export function nextTryMs(attempts: number, limits: Limits, random: Random): number {
+  const bound = Math.min(
+    limits.traceBackoffMaxMs,
+    limits.traceBackoffBaseMs * 2 ** Math.min(attempts - 1, 40),
+  );
+  return Math.ceil(bound / 2 + (uniform(random) * bound) / 2);
+}
+
+/** Whether the next try takes what survives. Of an entry as it is before the try is counted. */
+export function isLastResort({ attempts, since }: WorkEntry, now: number, limits: Limits): boolean {
+  return attempts >= limits.traceAttemptsMax || (attempts > 0 && now - since > limits.traceWindowMs);
+}

@@ -1,0 +1,202 @@
+import { CorruptError, RunfoldError } from '../src/core/errors.ts';
+import { uuidv7Time } from '../src/core/uuid.ts';
+import { isTerminal, type Run } from '../src/runs/run.ts';
+import { traceEnd } from '../src/runs/traces.ts';
+import { archiveKey, nameOfKey } from '../src/store/keys.ts';
+import { ArchiveReader } from '../src/traces/archive-read.ts';
+import type { Chunk } from '../src/traces/chunks.ts';
+import type { TraceContext } from '../src/traces/context.ts';
+import { listChunks } from '../src/traces/list.ts';
+import { readChunk } from '../src/traces/read.ts';
+import { removeArchives, removeTraces } from '../src/traces/remove.ts';
+import type { WorkEntry } from '../src/traces/work.ts';
+import { isLastResort, nameTtlMs } from './archive-entries.ts';
+import type { Archived } from './archive-report.ts';
+import { archiveTrace, deleteChunks, MismatchError } from './archive-trace.ts';
+
+/** A claimed run. */
+export interface RunWork {
+  orgId: string;
+  run: Run | null;
+  /** As it is with this claim. */
+  entry: WorkEntry;
+  /** A name for each attempt whose trace is live. */
+  names: ReadonlyMap<number, string>;
+  /** Monotonic ms after which nothing may be put any more. */
+  putBefore: number;
+  report: Archived;
+}
+
+/** What becomes of it, written down as it happens: an abort leaves what was done until then. */
+export interface RunDone {
+  /** Names that need no looking after any more. */
+  forget: Set<string>;
+  /** Something must wait until then, by the server's clock; null: all is done. */
+  laterAt: number | null;
+  problem: unknown;
+}
+
+/**
+ * All that a run's logs need: what earlier tries left is removed, then each attempt that ended long enough ago is
+ * archived. One that fails does not hold up the others.
+ */
+export async function archiveRun(
+  context: TraceContext,
+  work: RunWork,
+  done: RunDone,
+  signal: AbortSignal,
+): Promise<void> {
+  const { run, entry, names, report } = work;
+  await removeOrphans(context, work, done, signal);
+  if (run === null) return;
+  if (run.deleted_at !== null) {
+    report.chunks_deleted += await removeTraces(context, run, signal);
+    return;
+  }
+  // Only what was tried before can have left chunks beside an archive.
+  if (entry.attempts > 1 || entry.names.length > names.size) {
+    for (const [attempt, { archive }] of archivedOf(run)) {
+      const left = await removeContained(context, run, attempt, archive, signal).catch((error) =>
+        keep(done, error, signal),
+      );
+      report.chunks_deleted += left?.deleted ?? 0;
+    }
+  }
+  for (const attempt of liveAttempts(run)) {
+    const at = archivableAt(context, run, attempt, entry);
+    if (at === null) continue;
+    if (at > context.recorder.now()) done.laterAt = Math.min(done.laterAt ?? at, at);
+    else
+      await archiveAttempt(context, work, attempt, done, signal).catch((error) => keep(done, error, signal));
+  }
+}
+
+export function liveAttempts(run: Run | null): number[] {
+  return Object.entries(run?.traces ?? {}).flatMap(([attempt, { status }]) =>
+    status === 'live' ? [Number(attempt)] : [],
+  );
+}
+
+/** When the attempt may be archived, ms; null: it has not ended. Without an entry an end that no clock here saw is unknown. */
+export function archivableAt(
+  { limits }: Pick<TraceContext, 'limits'>,
+  run: Run,
+  attempt: number,
+  entry: WorkEntry | null,
+): number | null {
+  const end = traceEnd(run, attempt);
+  if (end === null) return null;
+  if (end !== 'unknown') return end + limits.traceSettleMs;
+  return isTerminal(run.status) || attempt < run.attempt
+    ? (entry?.since ?? Number.POSITIVE_INFINITY) + limits.traceSettleMs
+    : null;
+}
+
+async function archiveAttempt(
+  context: TraceContext,
+  { run, entry, names, putBefore, report }: RunWork,
+  attempt: number,
+  done: RunDone,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = names.get(attempt)!;
+  const lenient = isLastResort(
+    { ...entry, attempts: entry.attempts - 1 },
+    context.recorder.now(),
+    context.limits,
+  );
+  const archived = await archiveTrace(
+    context,
+    // From the moment it is put, the name is looked after until the run has it or it is gone.
+    { run: run!, attempt, name, lenient, putBefore, onPut: () => done.forget.delete(name) },
+    signal,
+  );
+  report.conflicts += archived.conflicts;
+  report.chunks_deleted += archived.chunks_deleted;
+  if (archived.outcome === 'gone') {
+    // The winner may have died before its chunks were deleted: looked at once more.
+    done.laterAt = context.recorder.now();
+    return;
+  }
+  done.forget.add(name);
+  report[archived.outcome]++;
+  report.bytes += archived.bytes;
+  report.stored_bytes += archived.stored_bytes;
+  if (archived.chunks_left > 0) {
+    throw new RunfoldError(
+      'OUTCOME_UNKNOWN',
+      `${archived.chunks_left} archived chunks may not be deleted yet.`,
+    );
+  }
+}
+
+/** Archives that earlier tries wrote, or may have, and that the run does not name. */
+async function removeOrphans(
+  context: TraceContext,
+  { orgId, run, entry, names, report }: RunWork,
+  { forget }: RunDone,
+  signal: AbortSignal,
+): Promise<void> {
+  const now = context.recorder.now();
+  const committed = new Set(archivedOf(run).map(([, { archive }]) => archive.uri && nameOfKey(archive.uri)));
+  const mine = new Set(names.values());
+  for (const name of entry.names) {
+    if (mine.has(name)) continue;
+    if (committed.has(name)) forget.add(name);
+    else if ((uuidv7Time(name) ?? 0) + nameTtlMs(context.limits) < now) {
+      report.orphans_deleted += await removeArchives(context, orgId, [archiveKey(orgId, name)], signal);
+      forget.add(name);
+    }
+  }
+}
+
+function archivedOf(run: Run | null) {
+  return Object.entries(run?.traces ?? {}).flatMap(([attempt, { archive }]) =>
+    archive === null ? [] : [[Number(attempt), { archive }] as const],
+  );
+}
+
+/** The first problem counts; an abort ends everything. */
+function keep(done: RunDone, error: unknown, signal: AbortSignal): null {
+  if (signal.aborted) throw error;
+  done.problem ??= error;
+  return null;
+}
+
+export interface Contained {
+  deleted: number;
+  /** Chunks that say something else than the archive, or cannot be read. */
+  others: Chunk[];
+}
+
+/** Deletes the chunks of which the archive has every byte. 1 LIST per 1000 chunks, 1 GET and 1 DELETE each, and the archive. */
+export async function removeContained(
+  context: TraceContext,
+  run: Run,
+  attempt: number,
+  archive: NonNullable<NonNullable<Run['traces']>[string]['archive']>,
+  signal: AbortSignal | undefined,
+): Promise<Contained> {
+  const { store, limits } = context;
+  const range = { chunkBytesMax: limits.traceChunkBytesMax };
+  const chunks = await listChunks(store, run.org_id, run.run_id, attempt, range, signal);
+  const reader = new ArchiveReader(context, run.org_id, archive);
+  const contained: Chunk[] = [];
+  const others: Chunk[] = [];
+  for (const chunk of chunks) {
+    const body = await readChunk(context, chunk, signal).catch(nullIfCorrupt);
+    const text = body && (await reader.read(chunk.offset, chunk.offset + chunk.bytes, signal));
+    if (body !== null && text !== null && Buffer.compare(body, text) === 0) contained.push(chunk);
+    else others.push(chunk);
+  }
+  return { deleted: await deleteChunks(context, contained, signal), others };
+}
+
+function nullIfCorrupt(error: unknown): null {
+  if (error instanceof CorruptError) return null;
+  throw error;
+}
+
+export function isMismatch(error: unknown): boolean {
+  return error instanceof MismatchError;
+}

@@ -1,0 +1,134 @@
+import { openCatalog } from '../src/catalog/catalog.ts';
+import type { CatalogState } from '../src/catalog/state.ts';
+import { forEachRow } from '../src/catalog/views.ts';
+import { checkId } from '../src/core/ids.ts';
+import type { Recorder } from '../src/runs/recorder.ts';
+import { isTerminal } from '../src/runs/run.ts';
+import { readWork, type Work } from '../src/traces/work.ts';
+import { Budget } from './archive-budget.ts';
+import { isClaimed } from './archive-entries.ts';
+import { expireArchives } from './archive-expire.ts';
+import { sweepLeftovers } from './archive-leftovers.ts';
+import { type Archived, newReport } from './archive-report.ts';
+import { type ArchivePass, workWindow } from './archive-window.ts';
+import type { CompactorContext } from './context.ts';
+
+export interface ArchiveOptions {
+  /** No trace is begun after it, and what runs then is stopped: nothing is lost by it. Default `traceBudgetMs`. */
+  budgetMs?: number | undefined;
+  /** Look for chunks that no live trace explains, too: see sweepLeftovers. */
+  leftovers?: boolean | undefined;
+  /** Tell what waits; change nothing. */
+  dryRun?: boolean | undefined;
+  /** Called with the runs that were looked at, and how many there are. */
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** An ended run whose trace is live, as the index has it. */
+export interface Candidate {
+  run_id: string;
+  finished_at: number;
+}
+
+/**
+ * Archives the logs of ended runs. The work list comes from the index: what has ended and is live; head and tail hold
+ * it all. The pass goes in windows, from behind the run where the last one ended and around; what fails waits, and
+ * holds up nobody. Any number of passes may race. Costs are in docs/adr/0008-traces.md.
+ */
+export async function archiveOrg(
+  context: CompactorContext,
+  orgId: string,
+  recorder: Recorder,
+  options: ArchiveOptions = {},
+): Promise<Archived> {
+  checkId('org id', orgId);
+  const { signal, dryRun = false } = options;
+  const { store, runs, limits, clock } = context;
+  const { state } = await openCatalog(store, { clock, limits, runs }).org(orgId).refresh({ signal });
+  const candidates = candidatesOf(state);
+  const { work } = await readWork(store, orgId, signal);
+  const report = newReport(orgId);
+  const settled = new Set<string>();
+  if (!dryRun) {
+    const budget = new Budget(clock, options.budgetMs ?? limits.traceBudgetMs);
+    const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
+    try {
+      await workAll(pass, workList(candidates, work), work, options);
+      if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
+      const retainMs = state.manifest?.policy.trace_retain_ms ?? null;
+      if (retainMs !== null) report.expired = await expireArchives(pass, work, retainMs);
+    } finally {
+      budget.end();
+    }
+  }
+  const waiting = candidates.filter(({ run_id }) => !settled.has(run_id));
+  report.waiting = waiting.length;
+  report.oldest_ended_at = waiting[0]?.finished_at ?? null;
+  return report;
+}
+
+async function workAll(
+  pass: ArchivePass,
+  list: readonly Candidate[],
+  work: Work,
+  { onProgress }: ArchiveOptions,
+): Promise<void> {
+  const { traceWindowRuns } = pass.context.limits;
+  const now = pass.context.recorder.now();
+  // What waits for its time costs nothing: the pass is for what is due.
+  const due = list.filter(({ run_id, finished_at }) => isDue(pass, work, run_id, finished_at, now));
+  onProgress?.(0, due.length);
+  for (let at = 0; at < due.length; at += traceWindowRuns) {
+    if (pass.budget.isOver()) {
+      pass.report.complete = false;
+      return;
+    }
+    await workWindow(pass, due.slice(at, at + traceWindowRuns), work);
+    onProgress?.(Math.min(due.length, at + traceWindowRuns), due.length);
+  }
+  if (pass.budget.isOver()) pass.report.complete = false;
+}
+
+function isDue(
+  { context: { limits } }: ArchivePass,
+  { entries }: Work,
+  runId: string,
+  finishedAt: number,
+  now: number,
+): boolean {
+  const entry = Object.hasOwn(entries, runId) ? entries[runId]! : null;
+  if (entry === null) return now >= finishedAt + limits.traceSettleMs;
+  return now >= entry.next_at && !isClaimed(entry, now, limits);
+}
+
+/** Ended and live, the earliest end first. No request: the index has it. */
+export function candidatesOf(state: CatalogState): Candidate[] {
+  const found: Candidate[] = [];
+  for (const segment of state.segments) {
+    const { rows } = segment;
+    const live = rows.dictionary('trace_status').indexOf('live');
+    if (live < 0) continue;
+    const codes = rows.codes('trace_status');
+    forEachRow(segment, (i) => {
+      if (codes[i] !== live || !isTerminal(rows.status(i))) return;
+      found.push({ run_id: rows.runId(i), finished_at: rows.time('finished_at', i) ?? 0 });
+    });
+  }
+  return found.sort(byEnd);
+}
+
+/** Unfinished business of earlier passes first, then the candidates from behind the cursor, then those before it. */
+function workList(candidates: readonly Candidate[], { cursor, entries }: Work): Candidate[] {
+  const known = new Set(candidates.map(({ run_id }) => run_id));
+  const unfinished = Object.keys(entries)
+    .filter((run_id) => !known.has(run_id))
+    .map((run_id) => ({ run_id, finished_at: 0 }));
+  const from = cursor === null ? 0 : candidates.findIndex((candidate) => byEnd(candidate, cursor) > 0);
+  const start = from < 0 ? candidates.length : from;
+  return [...unfinished, ...candidates.slice(start), ...candidates.slice(0, start)];
+}
+
+function byEnd(a: Candidate, b: Candidate): number {
+  return a.finished_at - b.finished_at || (a.run_id < b.run_id ? -1 : a.run_id > b.run_id ? 1 : 0);
+}

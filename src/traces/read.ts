@@ -1,0 +1,251 @@
+import { mapParallel } from '../core/concurrency.ts';
+import { CorruptError, RunfoldError } from '../core/errors.ts';
+import { checkId } from '../core/ids.ts';
+import { isTerminal, type Run, type Trace, type TraceArchive, type TraceGap } from '../runs/run.ts';
+import { traceOf, traceOpen } from '../runs/traces.ts';
+import { ArchiveReader } from './archive-read.ts';
+import { type Chunk, isWhole, type Segment, segmentsOf } from './chunks.ts';
+import type { TraceContext } from './context.ts';
+import { listChunks } from './list.ts';
+import { TRACE_HINT } from './zstd.ts';
+
+/** Bytes of text that one step of a reader holds. */
+export const SLICE_BYTES_MAX = 4 * 1024 * 1024;
+
+export interface TraceQuery {
+  /** Default: the last that left a log. */
+  attempt?: number | undefined;
+  /** Bytes [from, to) of the log. */
+  from?: number | undefined;
+  to?: number | undefined;
+}
+
+/** What is known of a log at one time. */
+export interface TraceState {
+  run_id: string;
+  attempt: number;
+  status: Trace['status'];
+  /** Bytes of it. Of a live one: as far as it is known without a gap, at least up to where was read. */
+  bytes: number;
+  /** Nothing more comes. */
+  ended: boolean;
+  /** Bytes that are missing where reading stopped, though later ones are there. They may still come while it is live. */
+  gap: TraceGap | null;
+}
+
+export interface TraceSlice {
+  offset: number;
+  body: Uint8Array;
+  state: TraceState;
+}
+
+/**
+ * Reads logs, live or archived, alike: an offset means the same byte before and after. It stops at a gap of a live log;
+ * in archives gaps are filled with text that says so.
+ */
+export class TraceReader {
+  readonly #context: TraceContext;
+
+  constructor(context: TraceContext) {
+    this.#context = context;
+  }
+
+  /**
+   * At most `SLICE_BYTES_MAX` bytes from `from` on. Live: 1 GET (run), 1 LIST per 1000 chunks in the range, 1 GET per
+   * chunk; and 1 GET (run) where it came short. Archived: 1 GET, and those of ArchiveReader. Throws RUN_NOT_FOUND,
+   * TRACE_NOT_FOUND, TRACE_EXPIRED and CorruptError.
+   */
+  read(orgId: string, runId: string, query: TraceQuery = {}, signal?: AbortSignal): Promise<TraceSlice> {
+    return this.#slice(orgId, runId, query, new Readers(this.#context, orgId), signal);
+  }
+
+  /** All of [from, to), slice after slice. A live log ends where it ends now. As `read`, with one seek table. */
+  async *stream(
+    orgId: string,
+    runId: string,
+    query: TraceQuery = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<TraceSlice, void, void> {
+    const { to = Number.POSITIVE_INFINITY } = query;
+    let { from = 0, attempt } = query;
+    const readers = new Readers(this.#context, orgId);
+    for (;;) {
+      const slice = await this.#slice(orgId, runId, { attempt, from, to }, readers, signal);
+      yield slice;
+      attempt = slice.state.attempt;
+      from += slice.body.length;
+      if (slice.body.length === 0 || from >= Math.min(to, slice.state.bytes)) return;
+    }
+  }
+
+  /**
+   * What there is, and then what comes, until the log has ended. A slice without bytes says that nothing came for
+   * `pollMs`; the last one says `ended`. Archiving meanwhile makes no difference.
+   */
+  async *follow(
+    orgId: string,
+    runId: string,
+    query: Omit<TraceQuery, 'to'> & { pollMs?: number } = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<TraceSlice, void, void> {
+    let { from = 0, attempt } = query;
+    const { pollMs = 1_000 } = query;
+    const readers = new Readers(this.#context, orgId);
+    for (;;) {
+      const slice = await this.#slice(orgId, runId, { attempt, from }, readers, signal);
+      attempt = slice.state.attempt;
+      from += slice.body.length;
+      yield slice;
+      if (slice.state.ended && (slice.body.length === 0 || from >= slice.state.bytes)) return;
+      if (slice.body.length === 0) await this.#context.clock.sleep(pollMs, signal);
+    }
+  }
+
+  async #slice(
+    orgId: string,
+    runId: string,
+    { attempt, from = 0, to = Number.POSITIVE_INFINITY }: TraceQuery,
+    readers: Readers,
+    signal: AbortSignal | undefined,
+  ): Promise<TraceSlice> {
+    const end = Math.min(to, from + SLICE_BYTES_MAX);
+    let found = await this.#find(orgId, runId, attempt, signal);
+    for (let round = 0; round < this.#context.limits.refreshAttemptsMax; round++) {
+      const { archive, status } = found.trace;
+      if (archive !== null) {
+        const body = await readers.of(archive).read(from, end, signal);
+        const about = { run_id: runId, attempt: found.attempt, status, bytes: archive.bytes };
+        return { offset: from, body, state: { ...about, ended: true, gap: null } };
+      }
+      const slice = await this.#live(orgId, found, from, end, signal);
+      if (slice !== null && from + slice.body.length >= end) return slice;
+      // It came short: because there is no more yet, or because it was archived meanwhile and the chunks went.
+      const again = await this.#find(orgId, runId, found.attempt, signal);
+      if (slice !== null && again.trace.status === 'live') return slice;
+      found = again;
+    }
+    throw new RunfoldError('SNAPSHOT_EXPIRED', `The log of run ${runId} changed while it was read.`, {
+      hint: 'Read it again.',
+    });
+  }
+
+  async #find(
+    orgId: string,
+    runId: string,
+    attempt: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Found> {
+    checkId('org id', orgId);
+    checkId('run id', runId);
+    const run = (await this.#context.runs.read(orgId, runId, signal))?.run ?? null;
+    if (run === null || run.deleted_at !== null) {
+      throw new RunfoldError('RUN_NOT_FOUND', 'There is no such run in this org.', {
+        hint: 'Check the org and the run id.',
+      });
+    }
+    const attempts = Object.keys(run.traces ?? {}).map(Number);
+    const wanted = attempt ?? Math.max(...attempts, 0);
+    const trace = traceOf(run, wanted);
+    if (trace === null) {
+      const which = attempt === undefined ? `Run ${runId}` : `Attempt ${attempt} of run ${runId}`;
+      throw new RunfoldError('TRACE_NOT_FOUND', `${which} has left no log.`, {
+        hint:
+          attempts.length === 0 ? 'Wait for its first output.' : `Attempts with one: ${attempts.join(', ')}.`,
+      });
+    }
+    return { run, attempt: wanted, trace };
+  }
+
+  /** Null: a chunk went while it was read. */
+  async #live(
+    orgId: string,
+    { run, attempt }: Found,
+    from: number,
+    end: number,
+    signal: AbortSignal | undefined,
+  ): Promise<TraceSlice | null> {
+    const { store, recorder, limits } = this.#context;
+    const range = {
+      from,
+      to: Number.isFinite(end) ? end + 1 : undefined,
+      chunkBytesMax: limits.traceChunkBytesMax,
+    };
+    const chunks = await listChunks(store, orgId, run.run_id, attempt, range, signal);
+    const segments = segmentsOf(chunks, from);
+    const gapAt = segments.findIndex(({ chunk }) => chunk === null);
+    const readable = segments.slice(0, gapAt < 0 ? undefined : gapAt);
+    const wanted = readable.filter(({ offset }) => offset < end);
+    const bodies = await mapParallel(
+      wanted,
+      8,
+      (segment, stop) => this.#piece(segment as Believed, stop),
+      signal,
+    );
+    if (bodies.includes(null)) return null;
+    const body = Buffer.concat(bodies as Uint8Array[]).subarray(0, Math.max(0, end - from));
+    const last = readable.at(-1);
+    const bytes = last === undefined ? from : last.offset + last.bytes;
+    const gap = gapAt < 0 || from + body.length < bytes ? null : segments[gapAt]!;
+    const closed = isTerminal(run.status) && traceOpen(run, attempt, recorder.now()).outcome === 'refused';
+    const declared =
+      chunks.some((chunk) => chunk.isEnd && chunk.offset + chunk.bytes === bytes) && gap === null;
+    const state: TraceState = {
+      run_id: run.run_id,
+      attempt,
+      status: 'live',
+      bytes,
+      ended: declared || closed,
+      gap: gap && { offset: gap.offset, bytes: gap.bytes },
+    };
+    return { offset: from, body, state };
+  }
+
+  async #piece({ chunk, offset, bytes }: Believed, signal: AbortSignal): Promise<Uint8Array | null> {
+    const body = await readChunk(this.#context, chunk, signal);
+    if (body === null) return null;
+    const at = offset - chunk.offset;
+    return body.subarray(at, at + bytes);
+  }
+}
+
+/** The reader of the archive that was asked for last: it knows the seek table. */
+class Readers {
+  readonly #context: TraceContext;
+  readonly #orgId: string;
+  #last: { uri: string | null; reader: ArchiveReader } | null = null;
+
+  constructor(context: TraceContext, orgId: string) {
+    this.#context = context;
+    this.#orgId = orgId;
+  }
+
+  of(archive: TraceArchive): ArchiveReader {
+    if (this.#last?.uri !== archive.uri || this.#last === null) {
+      this.#last = { uri: archive.uri, reader: new ArchiveReader(this.#context, this.#orgId, archive) };
+    }
+    return this.#last.reader;
+  }
+}
+
+interface Found {
+  run: Run;
+  attempt: number;
+  trace: Trace;
+}
+
+type Believed = Segment & { chunk: Chunk };
+
+/** A chunk's bytes, checked against its name; null: it is gone. Throws CorruptError. */
+export async function readChunk(
+  { store }: Pick<TraceContext, 'store'>,
+  chunk: Chunk,
+  signal?: AbortSignal,
+): Promise<Uint8Array | null> {
+  for (let attempt = 0; ; attempt++) {
+    const got = await store.get(chunk.key, { signal });
+    if (got.outcome !== 'found') return null;
+    if (isWhole(chunk, got.body)) return got.body;
+    if (attempt > 0)
+      throw new CorruptError(chunk.key, 'its bytes are not those that its name tells', TRACE_HINT);
+  }
+}
