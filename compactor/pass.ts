@@ -4,6 +4,8 @@ import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { DIRTY_PREFIX, orgOfDirtyKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { archiveOrg } from './archive.ts';
+import type { Archived } from './archive-report.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
 import { type Expired, type ExpireOptions, expireOrg } from './expire.ts';
@@ -24,6 +26,7 @@ export type PassResult =
   | (Compacted & {
       swept?: Swept | Failure;
       expired?: Expired | Failure;
+      archived?: Archived | Failure;
       orphans?: OrphanSweep | Failure;
       exported?: ExportCounts | Failure;
     })
@@ -48,7 +51,9 @@ export interface PassOptions {
   sweep?: Recorder | undefined;
   /** Remove each org's expired artifacts before the fold: see expireOrg. */
   expire?: ({ recorder: Recorder } & Pick<ExpireOptions, 'results'>) | undefined;
-  /** Sweep each org's orphans after the fold: see sweepOrphans. */
+  /** Archive the logs of each org's ended runs after the fold: see archiveOrg. */
+  archive?: Recorder | undefined;
+  /** Sweep each org's orphans after the fold, and what its logs left: see sweepOrphans, sweepLeftovers. */
   orphans?: boolean | undefined;
   /** Bring each org's legacy export up to date after a fold that committed: see exportLegacy. */
   exportLegacy?: boolean | undefined;
@@ -86,7 +91,7 @@ async function pass(context: CompactorContext, options: PassOptions): Promise<Pa
       if (options.drain?.aborted) return null;
       const result = await keepUp(context, orgId, options, stop);
       const marker = markers.byOrg.get(orgId);
-      if (marker !== undefined && result.outcome !== 'failed' && result.settled) {
+      if (marker !== undefined && result.outcome !== 'failed' && result.settled && !waits(result)) {
         await removeMarker(context, marker, markers.listedAt);
       }
       options.onOrg?.(result);
@@ -101,7 +106,7 @@ async function pass(context: CompactorContext, options: PassOptions): Promise<Pa
 async function keepUp(
   context: CompactorContext,
   orgId: string,
-  { sweep, expire, orphans, exportLegacy: exports }: PassOptions,
+  { sweep, expire, archive, orphans, exportLegacy: exports }: PassOptions,
   signal: AbortSignal,
 ): Promise<PassResult> {
   const swept = sweep && (await safely(signal, () => sweepOrg(context, orgId, sweep, { signal })));
@@ -112,6 +117,9 @@ async function keepUp(
     ));
   const compacted = await safely(signal, () => compactOrg(context, orgId, { signal }));
   if (isFailure(compacted)) return { org_id: orgId, ...compacted };
+  const archived =
+    archive &&
+    (await safely(signal, () => archiveOrg(context, orgId, archive, { leftovers: orphans, signal })));
   const left = orphans && (await safely(signal, () => sweepOrphans(context, orgId, { signal })));
   const isDue = exports && compacted.outcome === 'committed';
   const exported = isDue && (await safely(signal, () => exportCounts(context, orgId, signal)));
@@ -119,6 +127,7 @@ async function keepUp(
     ...compacted,
     ...(swept && { swept }),
     ...(expired && { expired }),
+    ...(archived && { archived }),
     ...(left && { orphans: left }),
     ...(exported && { exported }),
   };
@@ -136,6 +145,11 @@ async function exportCounts(
     removed: removed.length,
     unconfirmed: unconfirmed.length,
   };
+}
+
+/** An org whose logs wait to be archived keeps its marker: it is looked at again without a change. */
+function waits({ archived }: Exclude<PassResult, { outcome: 'failed' }>): boolean {
+  return archived !== undefined && (isFailure(archived) || archived.waiting > 0);
 }
 
 /** A failure as a value, but for one that the caller wanted. */

@@ -6,6 +6,7 @@ import { runSchedule, type Trigger } from '../../compactor/schedule.ts';
 import { InputError } from '../core/errors.ts';
 import type { Session } from '../session.ts';
 import { PART_CODECS, type PartCodecName } from '../snapshot/codec.ts';
+import { showArchived } from './archived.ts';
 import { count, counted, dim, plain } from './format.ts';
 import { orgsOption, positiveInteger } from './options.ts';
 import type { Output } from './output.ts';
@@ -62,12 +63,14 @@ export interface PassesOptions extends Pick<PassOptions, 'orgs'> {
   fullEvery: number;
   allFirst?: boolean;
   sweep: boolean;
+  /** Archive logs of ended runs. */
+  archive: boolean;
   /** Delete orphans in full passes. */
   orphans: boolean;
   stop: AbortSignal;
   pass: (
     number: number,
-    which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>,
+    which: Pick<PassOptions, 'orgs' | 'sweep' | 'archive' | 'orphans' | 'signal'>,
   ) => Promise<unknown>;
   /** A pass that failed as a whole: a store that is away now may be back for the next one. */
   onError: (error: unknown) => void;
@@ -75,7 +78,18 @@ export interface PassesOptions extends Pick<PassOptions, 'orgs'> {
 
 /** Passes at their times until `stop`; gives how many there were. */
 export async function runPasses(session: Session, options: PassesOptions): Promise<number> {
-  const { trigger, orgs = 'dirty', fullEvery, allFirst, sweep, orphans, stop, pass, onError } = options;
+  const {
+    trigger,
+    orgs = 'dirty',
+    fullEvery,
+    allFirst,
+    sweep,
+    archive,
+    orphans,
+    stop,
+    pass,
+    onError,
+  } = options;
   const { passes } = await runSchedule({
     trigger,
     pass: async ({ number, full, signal }) => {
@@ -83,6 +97,7 @@ export async function runPasses(session: Session, options: PassesOptions): Promi
         await pass(number, {
           orgs: (full || (number === 1 && allFirst === true)) && orgs === 'dirty' ? 'all' : orgs,
           sweep: sweep ? session.recorder : undefined,
+          archive: archive ? session.recorder : undefined,
           orphans: full && orphans,
           signal,
         });
@@ -130,8 +145,8 @@ export function isProblem(result: PassResult): boolean {
   return result.expired !== undefined && !isFailure(result.expired) && result.expired.failed.length > 0;
 }
 
-function chores({ swept, expired, orphans, exported }: Exclude<PassResult, { outcome: 'failed' }>) {
-  return [swept, expired, orphans, exported].filter((chore) => chore !== undefined);
+function chores({ swept, expired, archived, orphans, exported }: Exclude<PassResult, { outcome: 'failed' }>) {
+  return [swept, expired, archived, orphans, exported].filter((chore) => chore !== undefined);
 }
 
 export function showResults(output: Output, results: readonly PassResult[]): void {
@@ -163,7 +178,7 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
     ],
     compacted,
   );
-  for (const { org_id, swept, expired, orphans, exported } of compacted) {
+  for (const { org_id, swept, expired, archived, orphans, exported } of compacted) {
     if (exported !== undefined && !isFailure(exported)) {
       const [written, removed] = [count(exported.written), count(exported.removed)];
       output.line(`exported: org ${org_id}: ${written} objects written, ${removed} removed`);
@@ -175,6 +190,7 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
     if (expired !== undefined && !isFailure(expired)) noteFailed(output, expired);
     if (expired !== undefined && !isFailure(expired) && expired.artifacts.length > 0)
       output.line(`expired: org ${org_id}: ${expiredInWords(expired)}`);
+    if (archived !== undefined && !isFailure(archived)) showArchived(output, archived);
     if (orphans !== undefined && !isFailure(orphans) && orphans.orphans.length > 0) {
       const found = counted(orphans.orphans.length, 'orphan');
       output.line(`orphans: org ${org_id}: ${found}, ${count(orphans.deleted)} deleted`);

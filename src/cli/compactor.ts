@@ -36,8 +36,8 @@ Examples:
   $ runfold-compactor --once --all --shard 0/4 --store gs://my-bucket
 
 Any number of compactors may run at the same time; --shard divides the orgs among them. As a task of a Cloud Run job or
-a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts, and
-each full pass their orphans; with --results each pass removes expired artifacts. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
+a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts and
+archives the logs of their ended runs, and each full pass removes their orphans; with --results each pass removes expired artifacts. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
 
 interface CompactorOptions extends CompactionOptions, GlobalOptions {
   once?: boolean;
@@ -45,6 +45,7 @@ interface CompactorOptions extends CompactionOptions, GlobalOptions {
   fullEvery: number;
   sweep: boolean;
   results?: string;
+  archive: boolean;
   orphans: boolean;
   metricsPort?: number;
   metricsHost: string;
@@ -60,6 +61,7 @@ export function main(argv: readonly string[]): Promise<void> {
       .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
       .option('--no-sweep', 'do not look after active runs whose callers are gone')
       .addOption(resultsOption())
+      .option('--no-archive', 'do not archive the logs of ended runs')
       .option('--no-orphans', 'do not delete orphans in full passes')
       .option('--metrics-port <port>', 'on a schedule: serve /metrics for Prometheus there', port)
       .option('--metrics-host <address>', 'the address to serve them on', '127.0.0.1')
@@ -90,8 +92,10 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   ): Promise<void> => {
     const context = await openCompactor(session, options.codec);
     const expire = results === undefined ? undefined : { recorder: session.recorder, results };
-    const pass = (number: number, which: Pick<PassOptions, 'orgs' | 'sweep' | 'orphans' | 'signal'>) =>
-      onePass(context, output, { ...which, expire, shard, parallel, exportLegacy, drain: signal }, number);
+    const pass = (
+      number: number,
+      which: Pick<PassOptions, 'orgs' | 'sweep' | 'archive' | 'orphans' | 'signal'>,
+    ) => onePass(context, output, { ...which, expire, shard, parallel, exportLegacy, drain: signal }, number);
     if (trigger === null) {
       const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);
@@ -109,6 +113,7 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       allFirst: expire !== undefined,
       fullEvery,
       sweep,
+      archive: options.archive,
       orphans,
       stop: signal,
       pass,

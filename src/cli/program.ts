@@ -1,4 +1,5 @@
 import { activeCommand } from './commands/active.ts';
+import { archiveCommand } from './commands/archive.ts';
 import { artifactsCommand } from './commands/artifacts.ts';
 import { backfillCommand } from './commands/backfill.ts';
 import { collectCommand } from './commands/collect.ts';
@@ -21,6 +22,7 @@ import { serveCommand } from './commands/serve.ts';
 import { sweepCommand } from './commands/sweep.ts';
 import { tablesCommand } from './commands/tables.ts';
 import { tokenCommand } from './commands/token.ts';
+import { traceCommand } from './commands/trace.ts';
 import { upgradeCommand } from './commands/upgrade.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { addVersion, newProgram } from './new-program.ts';
@@ -36,6 +38,7 @@ Examples:
   $ runfold runs --org acme --status FAILED,TIMED_OUT --since 24h
   $ runfold lineage --org acme --namespace warehouse --name mart.revenue --direction upstream
   $ runfold tables --org acme --as-of 24h
+  $ runfold trace follow --org acme --run 0193-a
   $ runfold policy set --org acme --retain 90d --time-travel 7d --dry-run
   $ runfold tables --org acme --json | jq '.[].name'
 
@@ -64,6 +67,8 @@ export function main(argv: readonly string[]): Promise<void> {
       upgradeCommand,
       sweepCommand,
       artifactsCommand,
+      archiveCommand,
+      traceCommand,
       collectCommand,
       orphansCommand,
       policyCommand,

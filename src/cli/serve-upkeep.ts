@@ -26,6 +26,7 @@ export async function foldOnSchedule(
     trigger,
     fullEvery: FULL_EVERY,
     sweep: true,
+    archive: true,
     orphans: true,
     stop: signal,
     pass: (_, which) =>

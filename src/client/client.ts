@@ -20,9 +20,11 @@ import type {
 import type { ExportFormat } from '../snapshot/export.ts';
 import { ArtifactClient } from './artifacts.ts';
 import { type CallOptions, type ClientOptions, Http } from './http.ts';
+import { TraceClient } from './trace.ts';
 
 export type { ArtifactClient } from './artifacts.ts';
 export { type CallOptions, type ClientOptions, ServiceError } from './http.ts';
+export type { TraceBytes, TraceClient, TraceText } from './trace.ts';
 
 export interface ReadOptions extends CallOptions {
   /** How old the answer may be; 0 shows everything that was acknowledged before. Default: what the service says. */
@@ -223,6 +225,11 @@ export class RunClient {
   artifact(operator: string, port: string): ArtifactClient {
     const place = `${encodeURIComponent(operator)}/${encodeURIComponent(port)}`;
     return new ArtifactClient(this.#http, `${this.#path}/artifacts/${place}`);
+  }
+
+  /** The log of an attempt. */
+  get trace(): TraceClient {
+    return new TraceClient(this.#http, `${this.#path}/trace`);
   }
 
   task<N extends keyof typeof TASK_EVENTS>(

@@ -10,17 +10,16 @@ export interface BodyLimits {
   readonly signal: AbortSignal;
 }
 
+type Bounds = Omit<BodyLimits, 'nestingMax'>;
+
 /**
  * The JSON of a request. Bounded in bytes before and after decompression, in time, and in nesting; the first bound
  * that breaks ends the reading. `undefined` where there is no body.
  */
 export async function readJson(request: Request, limits: BodyLimits): Promise<unknown> {
-  const declared = Number(request.headers.get('content-length') ?? 0);
-  if (declared > limits.bytesMax) throw tooLarge(limits);
-  if (request.body === null) return undefined;
-  const encoding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
-  const bytes = decompress(await receive(request.body, limits), encoding, limits);
-  const text = decode(await bytes);
+  const bytes = await readBytes(request, limits);
+  if (bytes === null) return undefined;
+  const text = decode(bytes);
   if (text.trim() === '') return undefined;
   checkMediaType(request.headers.get('content-type'));
   checkNesting(text, limits.nestingMax);
@@ -31,7 +30,16 @@ export async function readJson(request: Request, limits: BodyLimits): Promise<un
   }
 }
 
-async function receive(body: ReadableStream<Uint8Array>, limits: BodyLimits): Promise<Uint8Array> {
+/** The bytes of a request, with the same bounds but that of nesting. Null where there is no body. */
+export async function readBytes(request: Request, limits: Bounds): Promise<Uint8Array | null> {
+  const declared = Number(request.headers.get('content-length') ?? 0);
+  if (declared > limits.bytesMax) throw tooLarge(limits);
+  if (request.body === null) return null;
+  const encoding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
+  return decompress(await receive(request.body, limits), encoding, limits);
+}
+
+async function receive(body: ReadableStream<Uint8Array>, limits: Bounds): Promise<Uint8Array> {
   const reader = body.getReader();
   const timer = new AbortController();
   const late = limits.clock.sleep(limits.deadlineMs, timer.signal).then(
@@ -65,7 +73,7 @@ async function receive(body: ReadableStream<Uint8Array>, limits: BodyLimits): Pr
   }
 }
 
-async function decompress(bytes: Uint8Array, encoding: string, limits: BodyLimits): Promise<Uint8Array> {
+async function decompress(bytes: Uint8Array, encoding: string, limits: Bounds): Promise<Uint8Array> {
   if (encoding === 'identity' || encoding === '') return bytes;
   const stream = encoding === 'gzip' ? createGunzip() : encoding === 'zstd' ? createZstdDecompress() : null;
   if (stream === null) {
@@ -125,7 +133,7 @@ function checkNesting(text: string, max: number): void {
   }
 }
 
-function tooLarge({ bytesMax }: BodyLimits): Problem {
+function tooLarge({ bytesMax }: Bounds): Problem {
   return new Problem('BODY_TOO_LARGE', `The body has more than ${bytesMax} bytes.`, {
     details: { limit_bytes: bytesMax },
     headers: { connection: 'close' },

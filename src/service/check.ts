@@ -1,4 +1,4 @@
-import { readJson } from './body.ts';
+import { readBytes, readJson } from './body.ts';
 import { Problem } from './problem.ts';
 import type { Call, Route } from './route.ts';
 import { idParam } from './schemas.ts';
@@ -63,6 +63,16 @@ export async function bodyOf(
     signal,
   });
   return parsed('body', schema, given === undefined && optional === true ? {} : given);
+}
+
+/** The bytes of a route with `raw`. */
+export async function rawBody(
+  { service, request, signal }: Pick<Call, 'service' | 'request' | 'signal'>,
+  bytesMax: number,
+): Promise<Uint8Array> {
+  const { clock, limits } = service;
+  const bytes = await readBytes(request, { bytesMax, deadlineMs: limits.bodyDeadlineMs, clock, signal });
+  return bytes ?? new Uint8Array();
 }
 
 function parsed(what: 'query' | 'body', schema: NonNullable<Route['query']>, value: unknown): unknown {

@@ -63,6 +63,10 @@ export const serviceLimits = {
   exportMs: 600_000,
   exportRowsPerRequest: 10_000,
 
+  /** Followers of traces per org, and bytes of one of their events. */
+  followersMax: 256,
+  followEventBytes: 64 * 1024,
+
   /** Answers from this size on are compressed. */
   compressBytesMin: 1_024,
   /**

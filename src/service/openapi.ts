@@ -60,7 +60,7 @@ export function openApiOf(routes: readonly Route[], version: string): OpenApi {
 }
 
 function operationOf(route: Route): Operation {
-  const { method, path, rule, tag, summary, description, query, body, answers } = route;
+  const { method, path, rule, tag, summary, description, query, body, raw, answers } = route;
   const responses: Json = {};
   for (const [status, { description: about, content }] of Object.entries(answers)) {
     responses[status] = {
@@ -90,15 +90,20 @@ function operationOf(route: Route): Operation {
             content: { 'application/json': { schema: ref(body.schema) } },
           },
         }),
+    ...(raw === undefined
+      ? {}
+      : {
+          requestBody: { required: false, description: raw.description, content: { [raw.type]: {} } },
+        }),
     responses,
   };
 }
 
-function byStatus({ rule, body, errors = [] }: Route): Map<string, ServiceErrorCode[]> {
+function byStatus({ rule, body, raw, errors = [] }: Route): Map<string, ServiceErrorCode[]> {
   const codes = new Set([
     ...errors,
     ...(rule.access === 'token' ? ALWAYS : []),
-    ...(body === undefined ? [] : WITH_BODY),
+    ...(body === undefined && raw === undefined ? [] : WITH_BODY),
   ]);
   const found = new Map<string, ServiceErrorCode[]>();
   for (const code of codes) {

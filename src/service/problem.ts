@@ -16,6 +16,7 @@ export type ServiceErrorCode =
   | 'NOT_FOUND'
   | 'ORG_NOT_FOUND'
   | 'OVERLOADED'
+  | 'RANGE_NOT_SATISFIABLE'
   | 'RATE_LIMITED'
   | 'REFERENCE_NOT_FOUND'
   | 'REQUEST_TIMEOUT'
@@ -51,6 +52,7 @@ export const MEANINGS: { readonly [C in ServiceErrorCode]: Meaning } = {
   ORG_NOT_FOUND: { status: 404, title: 'There is no such org' },
   OUTCOME_UNKNOWN: { status: 503, title: 'It may or may not have happened: repeat the same request' },
   OVERLOADED: { status: 503, title: 'The service has too much to do' },
+  RANGE_NOT_SATISFIABLE: { status: 416, title: 'There is nothing in this range' },
   RATE_LIMITED: { status: 429, title: 'The org sends too many requests' },
   REFERENCE_NOT_FOUND: { status: 404, title: 'There is no such execution of the reference' },
   REQUEST_TIMEOUT: { status: 408, title: 'The body did not come in time' },

@@ -45,7 +45,9 @@ export async function finish(
   const type = headers.get('content-type') ?? '';
   headers.append('vary', 'Accept, Accept-Encoding');
   if (response.body === null || request.method === 'HEAD') return new Response(null, { status, headers });
-  if (type.startsWith('text/event-stream')) return new Response(response.body, { status, headers });
+  // Ranges are of the bytes as they are.
+  if (type.startsWith('text/event-stream') || headers.has('content-range'))
+    return new Response(response.body, { status, headers });
   const stream = streams.get(response);
   if (stream !== undefined) {
     const encoding = stream.packed ? null : encodingOf(request.headers.get('accept-encoding'));

@@ -48,6 +48,8 @@ export interface RouteDefinition<Q extends z.ZodType, B extends z.ZodType> {
     readonly largest?: 'bodyBytesMax' | 'eventsBytesMax';
     readonly optional?: boolean;
   };
+  /** The body is bytes of this type, which the handler reads itself: see rawBody. */
+  readonly raw?: { readonly type: string; readonly description: string };
   readonly answers: Readonly<
     Record<number, { readonly description: string; readonly content?: readonly MediaType[] }>
   >;

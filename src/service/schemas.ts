@@ -12,6 +12,7 @@ import {
   RUN_STATUSES,
   runSchema,
   TASK_STATUSES,
+  TRACE_STATUSES,
   taskSchema,
 } from '../runs/run.ts';
 import type { ServiceErrorCode } from './problem.ts';
@@ -92,6 +93,18 @@ export const runView = named(
     run_key: z.string().nullable(),
     tasks: z.array(taskSchema),
     artifacts: z.array(artifactView),
+    traces: z
+      .array(
+        z.object({
+          attempt: z.number().int().positive(),
+          status: z.enum(TRACE_STATUSES),
+          bytes: count.nullable(),
+          lines: count.nullable(),
+          gap_bytes: count.nullable(),
+          archived_at: time.nullable(),
+        }),
+      )
+      .meta({ description: 'logs of its attempts; what is null is not known before a log was archived' }),
   }),
 );
 export type RunView = z.infer<typeof runView>;
@@ -254,6 +267,15 @@ export const batchReport = named(
   }),
 );
 export type BatchReport = z.infer<typeof batchReport>;
+
+export const traceAppended = named(
+  'TraceAppended',
+  z.object({
+    next: count.meta({ description: 'the offset of the next chunk' }),
+    repeated: z.boolean().meta({ description: 'true: this chunk was there already' }),
+  }),
+);
+export type TraceAppended = z.infer<typeof traceAppended>;
 
 export const readiness = named(
   'Readiness',

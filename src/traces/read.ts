@@ -20,6 +20,13 @@ export interface TraceQuery {
   to?: number | undefined;
 }
 
+export interface FollowQuery extends Omit<TraceQuery, 'to'> {
+  /** Pause while nothing comes. */
+  pollMs?: number | undefined;
+  /** Bytes of one slice. */
+  sliceBytes?: number | undefined;
+}
+
 /** What is known of a log at one time. */
 export interface TraceState {
   run_id: string;
@@ -85,14 +92,15 @@ export class TraceReader {
   async *follow(
     orgId: string,
     runId: string,
-    query: Omit<TraceQuery, 'to'> & { pollMs?: number } = {},
+    query: FollowQuery = {},
     signal?: AbortSignal,
   ): AsyncGenerator<TraceSlice, void, void> {
     let { from = 0, attempt } = query;
-    const { pollMs = 1_000 } = query;
+    const { pollMs = 1_000, sliceBytes = SLICE_BYTES_MAX } = query;
     const readers = new Readers(this.#context, orgId);
     for (;;) {
-      const slice = await this.#slice(orgId, runId, { attempt, from }, readers, signal);
+      const to = from + sliceBytes;
+      const slice = await this.#slice(orgId, runId, { attempt, from, to }, readers, signal);
       attempt = slice.state.attempt;
       from += slice.body.length;
       yield slice;

@@ -1,8 +1,9 @@
 import type { Run } from '../runs/run.ts';
 import { type Appended, type NewChunk, TraceWriter } from './append.ts';
 import type { TraceContext } from './context.ts';
-import { type TraceQuery, TraceReader, type TraceSlice } from './read.ts';
+import { type FollowQuery, type TraceQuery, TraceReader, type TraceSlice } from './read.ts';
 import { removeTraces } from './remove.ts';
+import { type VerifiedTrace, verifyTraces } from './verify.ts';
 
 /** Logs of runs: docs/adr/0008-traces.md. Each call says what it costs where it is implemented. */
 export class Traces {
@@ -32,10 +33,15 @@ export class Traces {
   follow(
     orgId: string,
     runId: string,
-    query?: Omit<TraceQuery, 'to'> & { pollMs?: number },
+    query?: FollowQuery,
     signal?: AbortSignal,
   ): AsyncGenerator<TraceSlice> {
     return this.#reader.follow(orgId, runId, query, signal);
+  }
+
+  /** Every byte against every checksum. */
+  verify(run: Run, signal?: AbortSignal): Promise<VerifiedTrace[]> {
+    return verifyTraces(this.#context, run, signal);
   }
 
   /** Of a run that was deleted. */

@@ -64,7 +64,11 @@ export const inspectSchema = z.strictObject({
       committed_at: iso,
       rows: count,
       active: count,
-      policy: z.strictObject({ retain_ms: count.nullable(), time_travel_ms: count }),
+      policy: z.strictObject({
+        retain_ms: count.nullable(),
+        time_travel_ms: count,
+        trace_retain_ms: count.nullable().optional(),
+      }),
       horizon: iso.nullable(),
       tombstones: z.array(z.looseObject({ run_id: z.string(), deleted_at: iso })),
       quarantine: z.array(z.looseObject({ key: z.string(), reason: z.string(), since: iso })),
@@ -92,7 +96,11 @@ export const inspectSchema = z.strictObject({
 export const policySchema = z.strictObject({
   org_id: z.string(),
   version: count.nullable(),
-  policy: z.strictObject({ retain_ms: count.nullable(), time_travel_ms: count }),
+  policy: z.strictObject({
+    retain_ms: count.nullable(),
+    time_travel_ms: count,
+    trace_retain_ms: count.nullable().optional(),
+  }),
   horizon: iso.nullable(),
 });
 
@@ -248,4 +256,59 @@ export const demoSchema = z.looseObject({
   tables: z.array(z.looseObject({ latest_run: brief })),
   active: runsSchema,
   lineage: lineageSchema,
+});
+
+export const archiveSchema = z.array(
+  z.strictObject({
+    org_id: z.string(),
+    dry_run: z.boolean(),
+    archived: count,
+    partial: count,
+    lost: count,
+    failed: z.array(
+      z.strictObject({
+        run_id: z.string(),
+        attempts: count,
+        next_at: iso,
+        code: z.string(),
+        message: z.string(),
+      }),
+    ),
+    mismatches: count,
+    conflicts: count,
+    bytes: count,
+    stored_bytes: count,
+    chunks_deleted: count,
+    orphans_deleted: count,
+    expired: count,
+    leftovers_deleted: count,
+    given_up: ids,
+    missing: ids,
+    waiting: count,
+    oldest_ended_at: iso.nullable(),
+    complete: z.boolean(),
+  }),
+);
+
+const traceState = {
+  org_id: z.string(),
+  run_id: z.string(),
+  attempt: count,
+  status: z.enum(['live', 'archived', 'partial', 'lost']),
+};
+
+export const traceShowSchema = z.strictObject({
+  ...traceState,
+  offset: count,
+  bytes: count,
+  ended: z.boolean(),
+  gap: z.strictObject({ offset: count, bytes: count }).nullable(),
+  text: z.string(),
+});
+
+export const traceVerifySchema = z.strictObject({
+  ok: z.boolean(),
+  traces: z.array(
+    z.strictObject({ ...traceState, bytes: count, expired: z.boolean(), problems: z.array(z.string()) }),
+  ),
 });

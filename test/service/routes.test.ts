@@ -312,6 +312,27 @@ describe('changes', () => {
   });
 });
 
+describe('logs', () => {
+  it('added to, read and followed: test/service/trace.test.ts has the details', async () => {
+    const served = await serve({ watchPauseMs: 5 });
+    await checked(served, 'POST', RUNS, { body: { run_id: 'r1' } });
+    const trace = `${RUNS}/r1/trace`;
+    const chunk = { body: 'a log\n', headers: { 'content-type': 'application/octet-stream' } };
+    await checked(served, 'POST', `${trace}?attempt=1&offset=0&end=true`, chunk);
+    const read = await served.call('GET', trace);
+    expect([read.status, await read.text()]).toEqual([200, 'a log\n']);
+    touched.add('GET /v1/orgs/{org}/runs/{run}/trace');
+    const followed = await served.call('GET', `${trace}/follow`);
+    expect(await followed.text()).toBe(
+      'event: text\nid: 6\ndata: {"offset":0,"text":"a log\\n"}\n\n' +
+        'event: end\nid: 6\ndata: {"bytes":6,"status":"live","attempt":1}\n\n',
+    );
+    touched.add('GET /v1/orgs/{org}/runs/{run}/trace/follow');
+    const { body } = await checked(served, 'GET', `${RUNS}/r1`);
+    expect(body.traces).toMatchObject([{ attempt: 1, status: 'live', bytes: null }]);
+  });
+});
+
 describe('operations and documents', () => {
   it('probes, metrics, the page, the document', async () => {
     const served = await serve();

@@ -15,7 +15,7 @@ interface DeleteOptions {
 export function deleteCommand(program: Command, signal: AbortSignal): void {
   program
     .command('delete')
-    .description('delete one run that has ended: canonical run, row, and what history holds of it')
+    .description('delete one run that has ended: canonical run, row, logs, and what history holds of it')
     .addOption(orgOption())
     .requiredOption('--run <id>', 'the run', (value) => checkId('run id', value))
     .option('--dry-run', 'tell whether it would be deleted; change nothing')
@@ -24,6 +24,8 @@ export function deleteCommand(program: Command, signal: AbortSignal): void {
         const { run, changed } = dryRun
           ? await previewDelete(session, org, runId, signal)
           : await session.recorder.apply(org, runId, { type: 'delete' }, signal);
+        // Logs go at once; what fails here the compactor does when it removes the stub.
+        if (!dryRun) await session.traces.remove(run, signal);
         const { deleted_at } = run;
         output.value({ org_id: org, run_id: runId, dry_run: dryRun, deleted: changed, deleted_at });
         const verb = dryRun ? 'would be deleted' : 'is deleted';

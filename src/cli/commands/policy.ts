@@ -18,6 +18,7 @@ interface SetOptions {
   org: string;
   retain?: number | 'off';
   timeTravel?: number | 'off';
+  traceRetain?: number | 'off';
   dryRun?: boolean;
 }
 
@@ -48,17 +49,23 @@ export function policyCommand(program: Command, signal: AbortSignal): void {
       'keep old versions readable for so long, such as 7d; off',
       durationOrOff,
     )
+    .option(
+      '--trace-retain <duration>',
+      'delete archived logs so long after they were archived, such as 365d; off: never',
+      durationOrOff,
+    )
     .option('--dry-run', 'tell how much the policy would forget; change nothing')
     .action(async (options: SetOptions, command: Command) => {
-      if (options.retain === undefined && options.timeTravel === undefined) {
-        throw new InputError('Nothing to set.', { hint: 'Say --retain, --time-travel or both.' });
+      const { retain, timeTravel, traceRetain } = options;
+      if (retain === undefined && timeTravel === undefined && traceRetain === undefined) {
+        throw new InputError('Nothing to set.', { hint: 'Say --retain, --time-travel or --trace-retain.' });
       }
       await withSession(command, signal, (context) => setPolicy(context, options));
     });
 }
 
 async function setPolicy({ session, output, signal }: CommandContext, options: SetOptions): Promise<void> {
-  const { org: orgId, retain, timeTravel, dryRun = false } = options;
+  const { org: orgId, retain, timeTravel, traceRetain, dryRun = false } = options;
   const context = await openCompactor(session);
   await mustExist(context, orgId, signal);
   const before = await currentPolicy(session, orgId, signal);
@@ -66,6 +73,7 @@ async function setPolicy({ session, output, signal }: CommandContext, options: S
     ...before.policy,
     ...(retain !== undefined && { retain_ms: retain === 'off' ? null : retain }),
     ...(timeTravel !== undefined && { time_travel_ms: timeTravel === 'off' ? 0 : timeTravel }),
+    ...(traceRetain !== undefined && { trace_retain_ms: traceRetain === 'off' ? null : traceRetain }),
   };
   let { version } = before;
   let { horizon, ...forgets } = await previewPolicy(context, orgId, policy, signal);
@@ -110,9 +118,16 @@ async function committedHorizon(
   return ((await readManifestCopy(store, orgId, version, { signal })) ?? manifest)?.horizon ?? null;
 }
 
-function show(output: Output, { retain_ms, time_travel_ms }: Policy, horizon: number | null): void {
+function show(
+  output: Output,
+  { retain_ms, time_travel_ms, trace_retain_ms = null }: Policy,
+  horizon: number | null,
+): void {
   output.line(`retain        ${retain_ms === null ? 'off: runs are never forgotten' : duration(retain_ms)}`);
   output.line(`time travel   ${time_travel_ms === 0 ? 'off' : duration(time_travel_ms)}`);
+  output.line(
+    `logs          ${trace_retain_ms === null ? 'off: archives are never deleted' : duration(trace_retain_ms)}`,
+  );
   output.line(`horizon       ${horizon === null ? '-' : iso(horizon)}`);
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
-import { RunfoldError } from '../../core/errors.ts';
+import { errorMessage, RunfoldError } from '../../core/errors.ts';
 import type { RunEvent } from '../../runs/events.ts';
 import type { Recorded } from '../../runs/recorder.ts';
 import type { Run } from '../../runs/run.ts';
@@ -156,7 +156,16 @@ export const lifecycleRoutes: readonly Route[] = [
     summary: 'Forget an ended run',
     answers: acknowledged,
     errors: [...refusals, 'RUN_NOT_TERMINAL'],
-    handle: (call) => apply(call, { type: 'delete' }),
+    async handle(call) {
+      const { service, org, path, signal } = call;
+      const { session, logger } = service;
+      const { run, changed } = await session.recorder.apply(org, path.run!, { type: 'delete' }, signal);
+      // What fails here the compactor does when it removes the stub.
+      await session.traces
+        .remove(run, signal)
+        .catch((error) => logger.warn({ org, error: errorMessage(error) }, 'logs of a deleted run are left'));
+      return { json: acknowledge({ run, changed }) };
+    },
   }),
 ];
 
@@ -212,7 +221,12 @@ export function acknowledge({ run, changed }: Recorded, taskKey?: string): Ackno
 
 function runOf(run: Run): RunView {
   const shown = Object.fromEntries(Object.entries(run).filter(([name]) => !Object.hasOwn(INTERNAL, name)));
-  return { ...shown, tasks: Object.values(run.tasks), artifacts: artifactsOf(run) } as RunView;
+  return {
+    ...shown,
+    tasks: Object.values(run.tasks),
+    artifacts: artifactsOf(run),
+    traces: tracesOf(run),
+  } as RunView;
 }
 
 /** The run as it is stored; throws RUN_NOT_FOUND, also for what a delete left. */
@@ -221,6 +235,13 @@ export async function readRun({ service, org, path, signal }: Call): Promise<Run
   if (stored === null) throw new Problem('RUN_NOT_FOUND', 'There is no such run in this org.');
   if (stored.run.deleted_at !== null) throw deletedRun(stored.run);
   return stored.run;
+}
+
+function tracesOf({ traces = {} }: Run): RunView['traces'] {
+  return Object.entries(traces).map(([attempt, { status, archive }]) => {
+    const { bytes = null, lines = null, gap_bytes = null, archived_at = null } = archive ?? {};
+    return { attempt: Number(attempt), status, bytes, lines, gap_bytes, archived_at };
+  });
 }
 
 function deletedRun({ run_id, status }: Run): RunfoldError {

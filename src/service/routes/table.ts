@@ -8,12 +8,14 @@ import { openLineageRoutes } from './openlineage.ts';
 import { operationRoutes } from './operations.ts';
 import { referenceRoutes } from './references.ts';
 import { taskRoutes } from './tasks.ts';
+import { traceRoutes } from './trace.ts';
 
 /** Every route there is: the app, the OpenAPI document and the tests are made from this table. */
 export const ROUTES: readonly Route[] = [
   ...lifecycleRoutes,
   ...taskRoutes,
   ...artifactRoutes,
+  ...traceRoutes,
   ...catalogRoutes,
   ...referenceRoutes,
   ...exportRoutes,

@@ -1,0 +1,152 @@
+import { once } from 'node:events';
+import { type Command, InvalidArgumentError } from 'commander';
+import { RunfoldError } from '../../core/errors.ts';
+import { checkId } from '../../core/ids.ts';
+import type { Run } from '../../runs/run.ts';
+import type { TraceSlice } from '../../traces/read.ts';
+import type { VerifiedTrace } from '../../traces/verify.ts';
+import { type CommandContext, withSession } from '../context.ts';
+import { bytes, count, counted, plain } from '../format.ts';
+import { orgOption, positiveInteger } from '../options.ts';
+import { EXIT, Exit } from '../run.ts';
+
+interface RunOptions {
+  org: string;
+  run: string;
+  attempt?: number;
+}
+
+export function traceCommand(program: Command, signal: AbortSignal): void {
+  const trace = program.command('trace').description('logs of runs, live or archived');
+  addRunOptions(trace.command('show').description('write a log, or a range of it, to standard output'))
+    .option('--from <byte>', 'the first byte (default: 0)', byteOffset)
+    .option('--to <byte>', 'up to this byte, exclusive (default: the end)', byteOffset)
+    .action(async (options: RunOptions & { from?: number; to?: number }, command: Command) => {
+      await withSession(command, signal, (context) => show(context, options));
+    });
+  addRunOptions(trace.command('follow').description('write a log as it grows, until it has ended'))
+    .option('--from <byte>', 'the first byte (default: 0)', byteOffset)
+    .action(async (options: RunOptions & { from?: number }, command: Command) => {
+      await withSession(command, signal, (context) => follow(context, options));
+    });
+  trace
+    .command('verify')
+    .description('read logs whole, and hold every byte against every checksum')
+    .addOption(orgOption())
+    .option('--run <id>', 'only this run (default: all that left a log)', runId)
+    .action(async ({ org, run }: { org: string; run?: string }, command: Command) => {
+      const ok = await withSession(command, signal, (context) => verify(context, org, run));
+      if (!ok) throw new Exit(EXIT.problem);
+    });
+}
+
+function addRunOptions(command: Command): Command {
+  return command
+    .addOption(orgOption())
+    .requiredOption('--run <id>', 'the run', runId)
+    .option('--attempt <n>', 'the attempt (default: the last that left a log)', positiveInteger);
+}
+
+function runId(value: string): string {
+  return checkId('run id', value);
+}
+
+function byteOffset(value: string): number {
+  if (/^\d{1,15}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('It must be a whole number from 0 on.');
+}
+
+async function show(
+  { session, output, signal }: CommandContext,
+  { org, run, attempt, from = 0, to }: RunOptions & { from?: number; to?: number },
+): Promise<void> {
+  const pieces: Uint8Array[] = [];
+  let last: TraceSlice | null = null;
+  for await (const slice of session.traces.stream(org, run, { attempt, from, to }, signal)) {
+    if (output.json) pieces.push(slice.body);
+    else await write(slice.body);
+    last = slice;
+  }
+  const { state } = last!;
+  const text = Buffer.concat(pieces).toString('utf8');
+  output.value({ org_id: org, ...state, offset: from, text });
+  if (state.gap !== null) {
+    output.note(
+      `${counted(state.gap.bytes, 'byte')} at offset ${count(state.gap.offset)} have not come, later ones have`,
+    );
+  }
+}
+
+async function follow(
+  { session, output, signal }: CommandContext,
+  { org, run, attempt, from = 0 }: RunOptions & { from?: number },
+): Promise<void> {
+  const decoder = new TextDecoder();
+  for await (const { body, offset, state } of session.traces.follow(org, run, { attempt, from }, signal)) {
+    if (body.length === 0) continue;
+    if (output.json) {
+      output.value({
+        offset,
+        attempt: state.attempt,
+        status: state.status,
+        text: decoder.decode(body, { stream: true }),
+      });
+    } else await write(body);
+  }
+}
+
+/** As it is: a log may hold anything, and who pipes it wants every byte. */
+async function write(body: Uint8Array): Promise<void> {
+  if (body.length > 0 && !process.stdout.write(body)) await once(process.stdout, 'drain');
+}
+
+async function verify(
+  { session, output, signal }: CommandContext,
+  orgId: string,
+  runOnly: string | undefined,
+): Promise<boolean> {
+  const progress = output.progress('Verifying', (runs) => counted(runs, 'run'));
+  const verified: VerifiedTrace[] = [];
+  let done = 0;
+  try {
+    const ids = runOnly === undefined ? runsWithTraces(session, orgId, signal) : [runOnly];
+    for await (const id of ids) {
+      const run = await readRun(session, orgId, id, runOnly !== undefined, signal);
+      if (run !== null) verified.push(...(await session.traces.verify(run, signal)));
+      progress.update(++done);
+    }
+  } finally {
+    progress.stop();
+  }
+  const bad = verified.filter(({ problems }) => problems.length > 0);
+  output.value({ ok: bad.length === 0, traces: verified.map((one) => ({ org_id: orgId, ...one })) });
+  for (const { run_id, attempt, problems } of bad)
+    for (const problem of problems) output.line(`${plain(run_id)}, attempt ${attempt}: ${plain(problem)}`);
+  const size = verified.reduce((sum, one) => sum + one.bytes, 0);
+  const expired = verified.filter((one) => one.expired).length;
+  const gone = expired > 0 ? `, ${count(expired)} expired` : '';
+  output.line(
+    `${counted(verified.length, 'log')} (${bytes(size)})${gone}, ${counted(bad.length, 'problem')}`,
+  );
+  return bad.length === 0;
+}
+
+async function* runsWithTraces(session: CommandContext['session'], orgId: string, signal: AbortSignal) {
+  const catalog = await session.catalog.org(orgId).refresh({ signal });
+  for await (const row of catalog.runs({}, { signal })) if (row.trace !== null) yield row.run_id;
+}
+
+async function readRun(
+  session: CommandContext['session'],
+  orgId: string,
+  id: string,
+  required: boolean,
+  signal: AbortSignal,
+): Promise<Run | null> {
+  const run = (await session.runs.read(orgId, id, signal))?.run ?? null;
+  if (run !== null && run.deleted_at === null) return run;
+  if (!required) return null;
+  throw new RunfoldError('RUN_NOT_FOUND', `There is no run ${id} in org ${orgId}.`, {
+    hint: 'Check the org and the run id.',
+  });
+}

@@ -1,0 +1,201 @@
+import { describe, expect, it } from 'vitest';
+import { archiveOrg } from '../../compactor/archive.ts';
+import { createClient } from '../../src/client/client.ts';
+import type { MemoryStore } from '../../src/store/memory.ts';
+import { ORG } from '../support/runs.ts';
+import { RUNS, type Served, serve, tokenFor } from './support.ts';
+
+const TRACE = `${RUNS}/run-1/trace`;
+const LOG = 'первая\nsecond\nthird 💥\n';
+/** Everything may be archived at once. */
+const SOON = { world: { limits: { traceSettleMs: 0 } } };
+
+async function started(served: Served): Promise<void> {
+  await served.world.session.recorder.create(ORG, { run_id: 'run-1' });
+  await served.world.session.recorder.apply(ORG, 'run-1', { type: 'started', attempt: 1 });
+}
+
+async function write(served: Served, log = LOG, size = 5): Promise<void> {
+  const bytes = Buffer.from(log);
+  for (let offset = 0; offset < bytes.length; offset += size) {
+    const { status } = await post(
+      served,
+      `attempt=1&offset=${offset}`,
+      bytes.subarray(offset, offset + size),
+    );
+    expect(status).toBe(200);
+  }
+}
+
+const post = async (served: Served, query: string, body: Uint8Array | string, token?: string) => {
+  const response = await served.service.fetch(
+    new Request(`http://runfold.test${TRACE}?${query}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token ?? (await tokenFor())}` },
+      body: typeof body === 'string' ? body : new Uint8Array(body),
+    }),
+  );
+  return { status: response.status, body: (await response.json()) as { code?: string } };
+};
+
+async function archive(served: Served) {
+  await served.world.session.recorder.apply(ORG, 'run-1', { type: 'succeeded', attempt: 1 });
+  return archiveOrg(served.world.compactor, ORG, served.world.session.recorder);
+}
+
+const ranged = (served: Served, range: string) => served.call('GET', TRACE, { headers: { range } });
+
+describe('adding to a log', () => {
+  it('is durable, and a repeat says so', async () => {
+    const served = await serve();
+    await started(served);
+    expect(await post(served, 'attempt=1&offset=3', 'abc')).toEqual({
+      status: 200,
+      body: { next: 6, repeated: false },
+    });
+    expect(await post(served, 'attempt=1&offset=3', 'abc')).toEqual({
+      status: 200,
+      body: { next: 6, repeated: true },
+    });
+    const { body } = await served.json('GET', `${RUNS}/run-1`);
+    expect(body.run_id).toBe('run-1');
+    const runs = await served.json('GET', RUNS, { headers: { 'cache-control': 'max-age=0' } });
+    expect(runs.body.runs[0].trace).toMatchObject({ status: 'live', attempt: 1 });
+  });
+
+  it('a worker does so for its own run and attempt only', async () => {
+    const served = await serve();
+    await started(served);
+    const worker = await tokenFor({ role: 'worker', run: 'run-1', attempt: 1 });
+    expect((await post(served, 'attempt=1&offset=0', 'a', worker)).status).toBe(200);
+    expect((await post(served, 'attempt=2&offset=0', 'a', worker)).body.code).toBe('FORBIDDEN');
+    const other = await tokenFor({ role: 'worker', run: 'run-2', attempt: 1 });
+    expect((await post(served, 'attempt=1&offset=0', 'a', other)).body.code).toBe('RUN_NOT_FOUND');
+    expect((await post(served, 'attempt=1&offset=0', 'a', await tokenFor({ role: 'reader' }))).status).toBe(
+      403,
+    );
+  });
+
+  it.each([
+    ['attempt=1', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=0&offset=0', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=1&offset=-1', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=1&offset=0', '', 400, 'INVALID_INPUT'],
+    ['attempt=1&offset=0.5', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=2&offset=0', 'a', 409, 'ATTEMPT_STALE'],
+    ['attempt=1&offset=0', 'x'.repeat(101), 413, 'BODY_TOO_LARGE'],
+    ['attempt=1&offset=995', 'abcdef', 413, 'LIMIT_EXCEEDED'],
+  ])('%s with %j is refused', async (query, body, status, code) => {
+    const served = await serve({}, { world: { limits: { traceChunkBytesMax: 100, traceBytesMax: 1_000 } } });
+    await started(served);
+    expect(await post(served, query, body)).toMatchObject({ status, body: { code } });
+    const listed = await (served.world.store as MemoryStore).list({ prefix: 'traces/' });
+    expect(listed.items).toEqual([]);
+  });
+
+  it('is over once the log was archived, and there is none of a run that is not', async () => {
+    const served = await serve({}, SOON);
+    await started(served);
+    await write(served);
+    await archive(served);
+    // Another process: this one trusts for a minute that the log is open.
+    const other = await serve({}, { store: served.world.store });
+    expect((await post(other, 'attempt=1&offset=99', 'a')).body.code).toBe('TRACE_ARCHIVED');
+    expect((await served.json('GET', `${RUNS}/nobody/trace`)).body.code).toBe('RUN_NOT_FOUND');
+    await served.world.session.recorder.create(ORG, { run_id: 'quiet' });
+    expect((await served.json('GET', `${RUNS}/quiet/trace`)).body.code).toBe('TRACE_NOT_FOUND');
+  });
+});
+
+describe('reading a log', () => {
+  it.each(['live', 'archived'])('%s: the whole and ranges are the same bytes', async (status) => {
+    const served = await serve({}, SOON);
+    await started(served);
+    await write(served);
+    if (status === 'archived') expect(await archive(served)).toMatchObject({ archived: 1 });
+    const bytes = Buffer.from(LOG);
+    const whole = await served.call('GET', TRACE);
+    expect([whole.status, await whole.text()]).toEqual([200, LOG]);
+    expect(whole.headers.get('x-runfold-trace-status')).toBe(status);
+    const total = status === 'live' ? '*' : bytes.length;
+    for (const [range, from, to] of [
+      ['bytes=3-9', 3, 10],
+      ['bytes=7-', 7, bytes.length],
+      ['bytes=-4', bytes.length - 4, bytes.length],
+      ['bytes=0-10000', 0, bytes.length],
+    ] as const) {
+      const part = await ranged(served, range);
+      expect(part.status, range).toBe(206);
+      expect(part.headers.get('content-range')).toBe(`bytes ${from}-${to - 1}/${total}`);
+      expect(Buffer.from(await part.arrayBuffer()), range).toEqual(bytes.subarray(from, to));
+    }
+    const beyond = await ranged(served, `bytes=${bytes.length}-`);
+    expect([beyond.status, beyond.headers.get('content-range')]).toEqual([416, `bytes */${bytes.length}`]);
+    // Not understood, so passed over.
+    expect((await ranged(served, 'bytes=5-2')).status).toBe(200);
+  });
+
+  it('an operator may delete the run, and with it the log', async () => {
+    const served = await serve({}, SOON);
+    await started(served);
+    await write(served);
+    await archive(served);
+    expect((await served.json('DELETE', `${RUNS}/run-1`)).status).toBe(200);
+    expect((await served.world.store.list({ prefix: 'traces/orgs/acme/archives/' })).items).toEqual([]);
+  });
+});
+
+describe('following a log', () => {
+  it('shows what comes, goes on when it was archived meanwhile, and cuts no character', async () => {
+    const served = await serve({ watchPauseMs: 5 }, SOON);
+    await started(served);
+    const client = clientOf(served);
+    const { trace } = client.org(ORG).run('run-1');
+    const bytes = Buffer.from(LOG);
+    await trace.append({ attempt: 1, offset: 0, body: bytes.subarray(0, 7) });
+    let text = '';
+    for await (const piece of trace.follow()) {
+      expect(piece.offset).toBe(Buffer.byteLength(text));
+      text += piece.text;
+      if (piece.offset === 0) {
+        await trace.append({ attempt: 1, offset: 7, body: bytes.subarray(7) });
+        await archive(served);
+      }
+    }
+    expect(text).toBe(LOG);
+  });
+
+  it('ends with a log that said so, and a reconnect goes on where it was', async () => {
+    const served = await serve({ watchPauseMs: 5, streamMs: 30 });
+    await started(served);
+    const { trace } = clientOf(served).org(ORG).run('run-1');
+    await trace.append({ attempt: 1, offset: 0, body: 'one\n' });
+    setTimeout(() => void trace.append({ attempt: 1, offset: 4, body: 'two\n', end: true }), 100);
+    let text = '';
+    for await (const piece of trace.follow()) text += piece.text;
+    expect(text).toBe('one\ntwo\n');
+    expect(await trace.read({ from: 4 })).toMatchObject({ offset: 4, status: 'live', ended: true });
+    expect(await trace.read({ from: 8 })).toMatchObject({ bytes: new Uint8Array(), ended: true });
+  });
+
+  it('has its places', async () => {
+    const served = await serve({ followersMax: 1, watchPauseMs: 5 });
+    await started(served);
+    await write(served);
+    const first = await served.call('GET', `${TRACE}/follow`);
+    expect(first.status).toBe(200);
+    expect((await served.json('GET', `${TRACE}/follow`)).body.code).toBe('RATE_LIMITED');
+    await first.body!.cancel();
+    const next = await served.call('GET', `${TRACE}/follow`);
+    expect(next.status).toBe(200);
+    await next.body!.cancel();
+  });
+});
+
+function clientOf(served: Served) {
+  return createClient({
+    url: 'http://runfold.test',
+    token: () => tokenFor(),
+    fetch: (input, init) => served.service.fetch(new Request(input as string, init)),
+  });
+}
