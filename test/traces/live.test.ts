@@ -1,0 +1,155 @@
+import { readFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { openSession } from '../../src/session.ts';
+import type { ObjectStore } from '../../src/store/object-store.ts';
+import { intercept, recording, type StoreCall } from '../support/intercept.ts';
+import { ORG } from '../support/runs.ts';
+import { fakeWorld } from '../support/world.ts';
+import {
+  archive,
+  chunkKeys,
+  ended,
+  MINUTE,
+  readAll,
+  SETTLED,
+  started,
+  type TraceWorld,
+  text,
+  write,
+} from './support.ts';
+
+const chunk = (offset: number, body: string) => ({ attempt: 1, offset, body: Buffer.from(body) });
+
+/** The traces of another process. */
+const tracesOn = (world: TraceWorld, store: ObjectStore) =>
+  openSession(store, { clock: world.clock, limits: world.compactor.limits }).traces;
+
+describe('a live log', () => {
+  it('costs one put per chunk, and a look at the run a minute', async () => {
+    const world = await fakeWorld();
+    await started(world, 'run-1');
+    const calls: StoreCall[] = [];
+    const traces = tracesOn(world, recording(world.memory, calls));
+    const append = async (offset: number) => {
+      calls.length = 0;
+      await traces.append(ORG, 'run-1', chunk(offset, 'line\n'));
+      return calls.map(({ operation }) => operation);
+    };
+    // The first marks the run: read, write, record (and the dirty marker beside it).
+    expect((await append(0)).filter((operation) => operation !== 'put')).toEqual(['get']);
+    expect(await append(5)).toEqual(['put']);
+    await world.clock.advance(59_000);
+    expect(await append(10)).toEqual(['put']);
+    await world.clock.advance(2_000);
+    expect(await append(15)).toEqual(['get', 'put']);
+    expect(await append(20)).toEqual(['put']);
+  });
+
+  it('is marked before its first chunk: a crash between leaves a mark, never an unlisted chunk', async () => {
+    const world = await fakeWorld();
+    await started(world, 'run-1');
+    const order: string[] = [];
+    const store = intercept(world.memory, (call, go) => {
+      if (call.operation === 'put')
+        order.push(call.key.split('/')[0] === 'traces' ? 'chunk' : call.key.split('/')[1]!);
+      return go();
+    });
+    await tracesOn(world, store).append(ORG, 'run-1', chunk(0, 'line\n'));
+    expect(order.filter((one) => one !== 'dirty')).toEqual(['runs', 'orgs', 'chunk']);
+  });
+
+  it('stops at a gap, tells it, and goes on when it closes', async () => {
+    const world = await fakeWorld();
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await traces.append(ORG, 'run-1', chunk(8, 'three\n'));
+    const slice = await traces.read(ORG, 'run-1');
+    expect([text(slice.body), slice.state.gap]).toEqual(['one\n', { offset: 4, bytes: 4 }]);
+    expect(text((await traces.read(ORG, 'run-1', { from: 8 })).body)).toBe('three\n');
+    await traces.append(ORG, 'run-1', chunk(4, 'two\n'));
+    expect(await readAll(world, 'run-1')).toBe('one\ntwo\nthree\n');
+  });
+
+  it('reads a range from chunks that begin before it', async () => {
+    const world = await fakeWorld();
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    await write(world, 'run-1', '0123456789abcdefghij', { size: 7 });
+    for (const [from, to] of [
+      [0, 3],
+      [5, 9],
+      [6, 20],
+      [13, 15],
+      [19, 30],
+      [20, 25],
+    ] as const) {
+      const { body } = await traces.read(ORG, 'run-1', { from, to });
+      expect(text(body)).toBe('0123456789abcdefghij'.slice(from, to));
+    }
+  });
+
+  it('output is taken for a while after the end, then refused', async () => {
+    const world = await fakeWorld();
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await ended(world, 'run-1');
+    await world.clock.advance(2 * MINUTE);
+    await traces.append(ORG, 'run-1', chunk(4, 'two\n'));
+    await world.clock.advance(2 * MINUTE);
+    await expect(traces.append(ORG, 'run-1', chunk(8, 'three\n'))).rejects.toMatchObject({
+      code: 'TRACE_CLOSED',
+    });
+    expect(await chunkKeys(world)).toHaveLength(2);
+  });
+
+  it('a chunk that took too long is not acknowledged before the run was looked at again', async () => {
+    const world = await fakeWorld();
+    await started(world, 'run-1');
+    await write(world, 'run-1', 'one\n');
+    // The process is stopped in the middle of a put, while the run ends and is archived.
+    let stopped = false;
+    const store = intercept(world.memory, async (call, go) => {
+      if (call.operation === 'put' && call.key.includes('/chunks/') && !stopped) {
+        stopped = true;
+        await ended(world, 'run-1');
+        await world.clock.advance(SETTLED);
+        expect(await archive(world)).toMatchObject({ archived: 1 });
+      }
+      return go();
+    });
+    const append = tracesOn(world, store).append(ORG, 'run-1', chunk(4, 'two\n'));
+    await expect(append).rejects.toMatchObject({ code: 'TRACE_ARCHIVED' });
+    expect(await readAll(world, 'run-1')).toBe('one\n');
+  });
+
+  it('is gone for a writer whose run was deleted, once it looks', async () => {
+    const world = await fakeWorld();
+    const { traces, recorder } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await ended(world, 'run-1');
+    await recorder.apply(ORG, 'run-1', { type: 'delete' });
+    await world.clock.advance(2 * MINUTE);
+    await expect(traces.append(ORG, 'run-1', chunk(4, 'two\n'))).rejects.toMatchObject({
+      code: 'RUN_NOT_FOUND',
+    });
+  });
+});
+
+describe('docs/RELIABILITY.md', () => {
+  it('names a test for every fault', async () => {
+    const doc = await readFile(new URL('../../docs/RELIABILITY.md', import.meta.url), 'utf8');
+    const section = /## Traces\n([\s\S]*?)\n## /.exec(doc)![1]!;
+    const named = [...section.matchAll(/^\|.*\| ([^|]+) \|$/gm)].map((match) => match[1]!.trim()).slice(1);
+    const files = ['archive', 'faults', 'live', 'storm', 'work'];
+    const tests = await Promise.all(
+      files.map((file) => readFile(new URL(`${file}.test.ts`, import.meta.url), 'utf8')),
+    );
+    const all = tests.join('\n');
+    expect(named.length).toBeGreaterThan(15);
+    // The first three are told apart by what goes wrong: `the call %s`.
+    expect(named.filter((name) => !all.includes(name.replace(/^the call (is|takes)/, '$1')))).toEqual([]);
+  });
+});
