@@ -49,6 +49,10 @@ const SCENARIOS: Record<string, Entry> = {
     about: 'Dollars per refresh, per transition and per month, from counted requests',
     load: () => import('./cost.ts'),
   },
+  traces: {
+    about: 'Logs of runs: archiving, and what a range of one costs',
+    load: () => import('./traces.ts'),
+  },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
     load: () => import('./compare.ts'),
