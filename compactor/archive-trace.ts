@@ -64,7 +64,7 @@ export async function archiveTrace(
   if (chunks.length > 0 && assembled.used.length === 0) {
     throw new RunfoldError('CORRUPT', `None of its ${chunks.length} chunks can be read.`);
   }
-  const archive = await write(context, job, assembled, signal);
+  const archive = await putArchive(context, job, assembled, signal);
   try {
     // The commit point. From here on the archive is the log, and the chunks are copies of it.
     await recorder.apply(org_id, run_id, { type: 'trace_archived', attempt, archive }, signal);
@@ -90,9 +90,9 @@ function doneOf(
 }
 
 /** Puts the archive and asks the store what it holds now: an answer that was lost is settled by that as well. */
-async function write(
+export async function putArchive(
   { store, recorder, clock, limits }: TraceContext,
-  { run, name, putBefore, onPut }: TraceJob,
+  { run, name, putBefore, onPut }: Pick<TraceJob, 'run' | 'name' | 'putBefore' | 'onPut'>,
   { body, bytes, lines, sha256, gaps, conflicts, used }: Assembled,
   signal: AbortSignal | undefined,
 ): Promise<TraceArchive> {

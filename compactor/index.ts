@@ -1,6 +1,8 @@
 /** The compactor as a library: `runfold/compactor`. */
 
 export { type OpenResultsOptions, openResults, type ResultStore } from '../src/runs/results.ts';
+export { type ArchiveOptions, archiveOrg } from './archive.ts';
+export type { Archived, ArchiveFailure } from './archive-report.ts';
 export { type Backfilled, type BackfillOptions, backfill } from './backfill.ts';
 export type { Collected } from './collect.ts';
 export { type Compacted, compactOrg } from './compact.ts';

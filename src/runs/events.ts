@@ -57,8 +57,8 @@ export type RunEvent =
   | { type: 'artifact'; attempt: number; artifact: ArtifactEvent }
   /** The attempt is about to leave a log: comes before its first chunk. Also of the ended and of earlier attempts. */
   | { type: 'trace'; attempt: number }
-  /** The attempt's log is in this archive, which was read back. */
-  | { type: 'trace_archived'; attempt: number; archive: TraceArchive };
+  /** The attempt's log is in this archive, which was read back. `imported`: it never was in chunks here. */
+  | { type: 'trace_archived'; attempt: number; archive: TraceArchive; imported?: boolean | undefined };
 
 /** What one operator left at one of its ports. `ttl_ms` counts from the registration; none: it never expires. */
 export interface NewArtifact {

@@ -131,7 +131,12 @@ export const runEventInput = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('task'), attempt, task: taskInput }),
   z.strictObject({ type: z.literal('artifact'), attempt, artifact: artifactInput }),
   z.strictObject({ type: z.literal('trace'), attempt }),
-  z.strictObject({ type: z.literal('trace_archived'), attempt, archive: traceArchiveSchema }),
+  z.strictObject({
+    type: z.literal('trace_archived'),
+    attempt,
+    archive: traceArchiveSchema,
+    imported: z.boolean().optional(),
+  }),
 ]);
 
 /** Throws InputError, naming the run and the field. */

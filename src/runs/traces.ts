@@ -53,15 +53,21 @@ export function openTrace(run: Run, { attempt }: EventOf<'trace'>, now: number):
 /** The commit of an archive. Of two archives the first counts; the second is told so. */
 export function commitTrace(
   run: Run,
-  { attempt, archive }: EventOf<'trace_archived'>,
+  { attempt, archive, imported }: EventOf<'trace_archived'>,
   now: number,
 ): Transition {
   const known = traceOf(run, attempt);
-  if (known === null) return attempt === run.attempt ? noTrace(attempt) : staleAttempt(run, attempt);
-  if (known.status === 'live') {
+  if (known === null && (!imported || attempt > run.attempt))
+    return attempt === run.attempt ? noTrace(attempt) : staleAttempt(run, attempt);
+  if (known === null || known.status === 'live') {
     // What is sealed next must be seen to have changed lately: by the archive's name, or by `updated_at`.
     const at = archiveTime(archive.uri) === null ? now : run.updated_at;
-    return withTrace(run, at, attempt, { ...known, status: archive.status, archive });
+    return withTrace(run, at, attempt, {
+      ended_at: null,
+      ...known,
+      status: archive.status,
+      archive,
+    });
   }
   if (known.archive?.uri === archive.uri) return same(run);
   return refused(

@@ -312,3 +312,21 @@ export const traceVerifySchema = z.strictObject({
     z.strictObject({ ...traceState, bytes: count, expired: z.boolean(), problems: z.array(z.string()) }),
   ),
 });
+
+export const traceImportSchema = z.strictObject({
+  org_id: z.string(),
+  dry_run: z.boolean(),
+  rows: count,
+  imported: count,
+  known: count,
+  rejected_total: count,
+  rejected: z.array(z.strictObject({ line: count, reason: z.string() })),
+});
+
+export const tracePurgeSchema = z.strictObject({
+  org_id: z.string(),
+  dry_run: z.boolean(),
+  rows: count,
+  purged: count,
+  kept: count,
+});

@@ -9,6 +9,7 @@ import { type CommandContext, withSession } from '../context.ts';
 import { bytes, count, counted, plain } from '../format.ts';
 import { orgOption, positiveInteger } from '../options.ts';
 import { EXIT, Exit } from '../run.ts';
+import { addImportCommands } from './trace-import.ts';
 
 interface RunOptions {
   org: string;
@@ -38,6 +39,7 @@ export function traceCommand(program: Command, signal: AbortSignal): void {
       const ok = await withSession(command, signal, (context) => verify(context, org, run));
       if (!ok) throw new Exit(EXIT.problem);
     });
+  addImportCommands(trace, signal);
 }
 
 function addRunOptions(command: Command): Command {
