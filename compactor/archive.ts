@@ -2,6 +2,7 @@ import { openCatalog } from '../src/catalog/catalog.ts';
 import type { CatalogState } from '../src/catalog/state.ts';
 import { forEachRow } from '../src/catalog/views.ts';
 import { checkId } from '../src/core/ids.ts';
+import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { isTerminal } from '../src/runs/run.ts';
 import { readWork, type Work } from '../src/traces/work.ts';
@@ -34,7 +35,7 @@ export interface Candidate {
 /**
  * Archives the logs of ended runs. The work list comes from the index: what has ended and is live; head and tail hold
  * it all. The pass goes in windows, from behind the run where the last one ended and around; what fails waits, and
- * holds up nobody. Any number of passes may race. Costs are in docs/adr/0008-traces.md.
+ * holds up nobody. Any number of passes may race. Costs are in docs/adr/0009-traces.md.
  */
 export async function archiveOrg(
   context: CompactorContext,
@@ -43,6 +44,23 @@ export async function archiveOrg(
   options: ArchiveOptions = {},
 ): Promise<Archived> {
   checkId('org id', orgId);
+  const { telemetry = unwatched } = context;
+  if (options.dryRun) return archive(context, orgId, recorder, options);
+  return telemetry.run('archive', { org: orgId }, async (note) => {
+    const done = await archive(context, orgId, recorder, options);
+    const { archived, partial, lost, failed, mismatches, bytes, waiting, oldest_ended_at } = done;
+    const oldest_age_ms = oldest_ended_at === null ? 0 : Math.max(0, recorder.now() - oldest_ended_at);
+    note({ archived, partial, lost, failed: failed.length, mismatches, bytes, waiting, oldest_age_ms });
+    return done;
+  });
+}
+
+async function archive(
+  context: CompactorContext,
+  orgId: string,
+  recorder: Recorder,
+  options: ArchiveOptions,
+): Promise<Archived> {
   const { signal, dryRun = false } = options;
   const { store, runs, limits, clock } = context;
   const { state } = await openCatalog(store, { clock, limits, runs }).org(orgId).refresh({ signal });

@@ -37,6 +37,17 @@ export interface Operations {
     /** Objects that committed versions gave up and whose grace is not over. */
     garbage: number;
   };
+  /** One archive pass over the logs of one org. `oldest_age_ms`: since the first ended run whose log waits has ended. */
+  archive: {
+    archived: number;
+    partial: number;
+    lost: number;
+    failed: number;
+    mismatches: number;
+    bytes: number;
+    waiting: number;
+    oldest_age_ms: number;
+  };
   /** One pass over many orgs. */
   pass: { orgs: number; failed: number };
 }

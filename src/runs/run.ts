@@ -141,7 +141,7 @@ export type TraceStatus = (typeof TRACE_STATUSES)[number];
 export const traceGapSchema = z.object({ offset: count, bytes: count });
 export type TraceGap = z.infer<typeof traceGapSchema>;
 
-/** What became of an attempt's trace: see docs/adr/0008-traces.md. */
+/** What became of an attempt's trace: see docs/adr/0009-traces.md. */
 export const traceArchiveSchema = z.looseObject({
   /** `partial`: with gaps; `lost`: nothing was left to archive. */
   status: z.enum(['archived', 'partial', 'lost']),

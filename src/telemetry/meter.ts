@@ -5,7 +5,7 @@ import type { Metrics } from './metrics.ts';
 
 /** Counts into `metrics` what a session, its compactor and a service on it do. */
 export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher {
-  const pass = { quarantine: 0, garbage: 0, waiting: 0 };
+  const pass = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, oldest: 0 };
   const ended: { [O in Operation]: (facts: Facts<O>, ms: number, error: unknown) => void } = {
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
@@ -43,6 +43,16 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       pass.garbage += facts.garbage ?? 0;
       pass.waiting += facts.waiting ?? 0;
     },
+    archive(facts, ms, error) {
+      metrics.observe('runfold_archive_seconds', {}, ms / 1_000);
+      for (const status of ['archived', 'partial', 'lost'] as const)
+        metrics.add('runfold_traces_archived_total', { status }, facts[status] ?? 0);
+      metrics.add('runfold_trace_failures_total', {}, error === null ? (facts.failed ?? 0) : 1);
+      metrics.add('runfold_trace_mismatches_total', {}, facts.mismatches ?? 0);
+      metrics.add('runfold_trace_bytes_total', {}, facts.bytes ?? 0);
+      pass.traces += facts.waiting ?? 0;
+      pass.oldest = Math.max(pass.oldest, facts.oldest_age_ms ?? 0);
+    },
     pass(_, ms, error) {
       metrics.add('runfold_passes_total', { result: error === null ? 'ok' : 'failed' });
       metrics.observe('runfold_pass_seconds', {}, ms / 1_000);
@@ -50,7 +60,9 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.set('runfold_quarantine', pass.quarantine);
       metrics.set('runfold_garbage_waiting', pass.garbage);
       metrics.set('runfold_waiting_entries', pass.waiting);
-      Object.assign(pass, { quarantine: 0, garbage: 0, waiting: 0 });
+      metrics.set('runfold_traces_waiting', pass.traces);
+      metrics.set('runfold_trace_oldest_seconds', pass.oldest / 1_000);
+      Object.assign(pass, { quarantine: 0, garbage: 0, waiting: 0, traces: 0, oldest: 0 });
     },
   };
   const told: { [H in keyof Happenings]: (facts: Happenings[H]) => void } = {

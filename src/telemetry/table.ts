@@ -218,6 +218,39 @@ export const METRICS = {
     type: 'gauge',
     help: 'Entries that stay in the log for an unconfirmed intent, in the orgs of the last pass.',
   },
+  runfold_traces_archived_total: {
+    of: 'compactor',
+    type: 'counter',
+    labels: ['status'],
+    help: 'Logs of attempts that were archived: whole, partial (with gaps), or lost (nothing was left).',
+  },
+  runfold_trace_failures_total: {
+    of: 'compactor',
+    type: 'counter',
+    help: 'Tries to archive the logs of a run that failed; they are tried again.',
+  },
+  runfold_trace_mismatches_total: {
+    of: 'compactor',
+    type: 'counter',
+    help: 'Archives of which the store held other bytes than were sent; none was used.',
+  },
+  runfold_trace_bytes_total: { of: 'compactor', type: 'counter', help: 'Bytes of logs archived.' },
+  runfold_archive_seconds: {
+    of: 'compactor',
+    type: 'histogram',
+    bounds: LONG_SECONDS,
+    help: 'Time of an archive pass over one org.',
+  },
+  runfold_traces_waiting: {
+    of: 'compactor',
+    type: 'gauge',
+    help: 'Ended runs whose logs are not archived, in the orgs of the last pass.',
+  },
+  runfold_trace_oldest_seconds: {
+    of: 'compactor',
+    type: 'gauge',
+    help: 'Since when the first of them has ended.',
+  },
 } as const satisfies Record<`runfold_${string}`, MetricDefinition>;
 
 export type MetricName = keyof typeof METRICS;

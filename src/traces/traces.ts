@@ -5,7 +5,7 @@ import { type FollowQuery, type TraceQuery, TraceReader, type TraceSlice } from 
 import { removeTraces } from './remove.ts';
 import { type VerifiedTrace, verifyTraces } from './verify.ts';
 
-/** Logs of runs: docs/adr/0008-traces.md. Each call says what it costs where it is implemented. */
+/** Logs of runs: docs/adr/0009-traces.md. Each call says what it costs where it is implemented. */
 export class Traces {
   readonly #context: TraceContext;
   readonly #writer: TraceWriter;

@@ -529,7 +529,7 @@ describe('any sequence of events keeps the rules', () => {
             expect(before.deleted_at).toBeNull();
             if (isTerminal(before.status)) {
               expect(
-                ['delete', 'artifact'].includes(event.type) ||
+                ['delete', 'artifact', 'trace', 'trace_archived'].includes(event.type) ||
                   (event.type === 'retry' && before.status !== 'SUCCEEDED'),
               ).toBe(true);
               if (event.type !== 'retry') expect(run.finished_at).toBe(before.finished_at);

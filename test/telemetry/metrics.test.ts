@@ -12,7 +12,7 @@ import { MemoryStore } from '../../src/store/memory.ts';
 import { resilient } from '../../src/store/resilient.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { METRICS, type MetricDefinition, type MetricName } from '../../src/telemetry/table.ts';
-import { NOW, RUNS, serve, tokenFor } from '../service/support.ts';
+import { NOW, RUNS, type Served, serve, tokenFor } from '../service/support.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { intercept } from '../support/intercept.ts';
 import { ORG } from '../support/runs.ts';
@@ -31,6 +31,18 @@ function figuresOf(text: string): Map<string, number> {
   return figures;
 }
 
+/** A log, and the two passes that it takes: one fails. */
+async function archiveTwice({ session, compactor }: Served['world'], clock: FakeClock): Promise<void> {
+  const { recorder, traces } = session;
+  await recorder.create(ORG, { run_id: 'r3' });
+  await traces.append(ORG, 'r3', { attempt: 1, offset: 0, body: new Uint8Array([10]) });
+  await recorder.apply(ORG, 'r3', { type: 'succeeded', attempt: 1 });
+  for (let i = 0; i < 2; i++) {
+    await clock.advance(660_000);
+    await compactPass(compactor, { orgs: [ORG], archive: recorder });
+  }
+}
+
 describe('metrics', () => {
   it('each one moves when what it counts happens, and none knows of an org', async () => {
     const telemetry = new Telemetry();
@@ -38,7 +50,12 @@ describe('metrics', () => {
     const limits = { attemptsMax: 2, backoffBaseMs: 1, backoffMaxMs: 2 };
     let doubtful = 0;
     // The log of org `away` never answers; that of ORG does not answer once.
-    const shaky = intercept(new MemoryStore({ clock }), async (call, go) => {
+    const memory = new MemoryStore({ clock });
+    let rotten = 1;
+    const shaky = intercept(memory, async (call, go) => {
+      // The first archive of a log is not stored as it was sent.
+      if (call.operation === 'put' && call.key.includes('/archives/') && rotten-- > 0)
+        return memory.put(call.key, new Uint8Array(3), call.put);
       const isEntry = call.operation === 'put' && call.key.includes('/log/');
       if (isEntry && call.key.includes('/away/'))
         return { outcome: 'unknown', cause: new Error('no answer') };
@@ -79,6 +96,7 @@ describe('metrics', () => {
     await fresh.json('GET', RUNS, NOW);
     await clock.advance(LATER_MS);
     await compactPass(world.compactor, { orgs: [ORG] });
+    await archiveTwice(world, clock);
     await store.put(dirtyKey(ORG), new Uint8Array());
 
     const text = metrics.text();
@@ -91,7 +109,8 @@ describe('metrics', () => {
     expect(figures.get('runfold_quarantined_total')).toBe(1);
     expect(figures.get('runfold_quarantine')).toBe(1);
     expect(figures.get('runfold_entry_repeats_total')).toBeGreaterThan(0);
-    expect(text).not.toMatch(new RegExp(`${ORG}|away|r[12]`));
+    expect(figures.get('runfold_traces_waiting')).toBe(0);
+    expect(text).not.toMatch(new RegExp(`${ORG}|away|r[123]`));
     expect([...figures.keys()].filter((name) => !Object.hasOwn(METRICS, name))).toEqual([]);
   });
 
