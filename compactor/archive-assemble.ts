@@ -17,6 +17,8 @@ export interface Assembled {
   conflicts: number;
   /** Chunks every byte of which is in it. */
   used: Chunk[];
+  /** There is more in it than gaps. */
+  isReadable: boolean;
 }
 
 /**
@@ -107,7 +109,16 @@ class Text {
   async end(): Promise<Assembled> {
     const { bytes, lines } = this.#writer;
     const { body, sha256 } = await this.#writer.end();
-    return { body, sha256, bytes, lines, gaps: this.#gaps, conflicts: this.#conflicts, used: this.#used };
+    return {
+      body,
+      sha256,
+      bytes,
+      lines,
+      gaps: this.#gaps,
+      conflicts: this.#conflicts,
+      used: this.#used,
+      isReadable: this.#used.length > 0,
+    };
   }
 
   #agrees(offset: number, known: Uint8Array): boolean {

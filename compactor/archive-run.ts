@@ -120,6 +120,7 @@ async function archiveAttempt(
   }
   done.forget.add(name);
   report[archived.outcome]++;
+  if (archived.outcome === 'lost') report.given_up.push(run!.run_id);
   report.bytes += archived.bytes;
   report.stored_bytes += archived.stored_bytes;
   if (archived.chunks_left > 0) {

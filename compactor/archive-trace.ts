@@ -61,7 +61,9 @@ export async function archiveTrace(
     throw new RunfoldError('CORRUPT', 'There is no chunk of it, though the run says that there would be.');
   }
   const assembled = await assemble(context, chunks, { lenient, signal });
-  if (chunks.length > 0 && assembled.used.length === 0) {
+  const oldest = recorder.now() - limits.traceChunkLifetimeMs;
+  // As long as chunks live, a store may yet find its bytes again.
+  if (!assembled.isReadable && chunks.some(({ createdAt }) => createdAt > oldest)) {
     throw new RunfoldError('CORRUPT', `None of its ${chunks.length} chunks can be read.`);
   }
   const archive = await putArchive(context, job, assembled, signal);
@@ -93,12 +95,12 @@ function doneOf(
 export async function putArchive(
   { store, recorder, clock, limits }: TraceContext,
   { run, name, putBefore, onPut }: Pick<TraceJob, 'run' | 'name' | 'putBefore' | 'onPut'>,
-  { body, bytes, lines, sha256, gaps, conflicts, used }: Assembled,
+  { body, bytes, lines, sha256, gaps, conflicts, isReadable }: Assembled,
   signal: AbortSignal | undefined,
 ): Promise<TraceArchive> {
   const gapBytes = gaps.reduce((sum, gap) => sum + gap.bytes, 0);
   const archive: TraceArchive = {
-    status: used.length === 0 ? 'lost' : gaps.length > 0 ? 'partial' : 'archived',
+    status: !isReadable ? 'lost' : gaps.length > 0 ? 'partial' : 'archived',
     uri: null,
     archived_at: recorder.now(),
     stored_bytes: 0,
@@ -112,6 +114,8 @@ export async function putArchive(
     conflicts,
     frame_bytes: limits.traceFrameBytes,
   };
+  // Of an archive of nothing but gaps nobody would learn more than the run says.
+  if (!isReadable) return { ...archive, bytes: 0, lines: 0, sha256: null, frame_bytes: null };
   if (bytes === 0) return archive;
   const key = archiveKey(run.org_id, name);
   throwIfAborted(signal);

@@ -125,11 +125,16 @@ async function importRow(
   const writer = new FrameWriter(context.limits.traceFrameBytes);
   await writer.add(text);
   const { bytes, lines } = writer;
-  const assembled = { ...(await writer.end()), bytes, lines, gaps: [], conflicts: 0, used: [] };
-  const archive = {
-    ...(await putArchive(context, { run, ...put }, assembled, signal)),
-    status: 'archived' as const,
+  const assembled = {
+    ...(await writer.end()),
+    bytes,
+    lines,
+    gaps: [],
+    conflicts: 0,
+    used: [],
+    isReadable: true,
   };
+  const archive = await putArchive(context, { run, ...put }, assembled, signal);
   const event = { type: 'trace_archived', attempt: row.attempt, archive, imported: true } as const;
   await context.recorder.apply(orgId, row.run_id, event, signal);
   return { outcome: 'imported', reason: null };

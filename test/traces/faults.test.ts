@@ -278,11 +278,17 @@ describe('chunks that are missing or broken', () => {
     await world.memory.put(key!, Buffer.from('rot'));
     const givenUp: string[] = [];
     for (let day = 0; day < 12; day++) {
-      givenUp.push(...(await archive(world)).given_up);
+      if (day < 7) expect(await traceOf(world, 'run-1')).toMatchObject({ status: 'live' });
+      givenUp.push(...(await archive(world, { leftovers: true })).given_up);
       await world.clock.advance(DAY);
     }
     expect(givenUp).toEqual(['run-1']);
-    expect(await chunkKeys(world)).toEqual([key]);
+    expect(await traceOf(world, 'run-1')).toMatchObject({
+      status: 'lost',
+      archive: { uri: null, bytes: 0, gap_bytes: LOG.length },
+    });
+    expect(await entries(world)).toEqual({});
+    expect(await chunkKeys(world)).toEqual([]);
   });
 });
 
