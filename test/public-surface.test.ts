@@ -63,6 +63,7 @@ describe('the public surface', () => {
       'openCatalog',
       'openSession',
       'openStore',
+      'type Appended',
       'type Artifact',
       'type ArtifactEvent',
       'type CatalogOptions',
@@ -75,6 +76,7 @@ describe('the public surface', () => {
       'type LineageEdge',
       'type LineageQuery',
       'type NewArtifact',
+      'type NewChunk',
       'type NewRun',
       'type ObjectStore',
       'type Observation',
@@ -93,6 +95,10 @@ describe('the public surface', () => {
       'type SessionOptions',
       'type TableView',
       'type TaskEvent',
+      'type TraceQuery',
+      'type TraceSlice',
+      'type TraceState',
+      'type Traces',
     ]);
   });
 

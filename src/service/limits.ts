@@ -63,7 +63,8 @@ export const serviceLimits = {
   exportMs: 600_000,
   exportRowsPerRequest: 10_000,
 
-  /** Followers of traces per org, and bytes of one of their events. */
+  /** Per org: whole logs that are being read, followers of logs, and bytes of one of their events. */
+  traceReadsMax: 32,
   followersMax: 256,
   followEventBytes: 64 * 1024,
 

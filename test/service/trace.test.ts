@@ -135,6 +135,23 @@ describe('reading a log', () => {
     expect((await ranged(served, 'bytes=5-2')).status).toBe(200);
   });
 
+  it('whole logs have their places; ranges need none', async () => {
+    const served = await serve({ traceReadsMax: 1 });
+    await started(served);
+    // More than is read ahead of a caller that is slow.
+    const body = new Uint8Array(4 * 1024 * 1024).fill(0x61);
+    for (const at of [0, 1, 2])
+      await served.world.session.traces.append(ORG, 'run-1', { attempt: 1, offset: at * body.length, body });
+    const first = await served.call('GET', TRACE);
+    expect((await served.json('GET', TRACE)).body.code).toBe('RATE_LIMITED');
+    expect((await ranged(served, 'bytes=0-3')).status).toBe(206);
+    expect((await first.arrayBuffer()).byteLength).toBe(3 * body.length);
+    const second = await served.call('GET', TRACE);
+    expect(second.status).toBe(200);
+    await second.body!.cancel();
+    expect((await served.call('GET', TRACE)).status).toBe(200);
+  });
+
   it('an operator may delete the run, and with it the log', async () => {
     const served = await serve({}, SOON);
     await started(served);

@@ -2,11 +2,11 @@ import { z } from 'zod';
 import type { TraceSlice } from '../../traces/read.ts';
 import { checkAttempt, RULES } from '../access.ts';
 import { rawBody } from '../check.ts';
+import { OrgPlaces } from '../places.ts';
 import { Problem, refusalOf } from '../problem.ts';
 import { streamed } from '../respond.ts';
 import { type Call, json, type Route, route } from '../route.ts';
 import { traceAppended } from '../schemas.ts';
-import type { Service } from '../service.ts';
 import { byteRange, wholeCharacters } from '../text-stream.ts';
 
 const TAG = 'Traces';
@@ -17,6 +17,9 @@ const TEXT = 'text/plain; charset=utf-8';
 
 const attempt = z.coerce.number().int().positive();
 const offset = z.coerce.number().int().nonnegative();
+const followers = new OrgPlaces('followersMax', 'Too many callers follow logs of this org.');
+const reads = new OrgPlaces('traceReadsMax', 'Too many callers read whole logs of this org.');
+
 const readQuery = z.strictObject({
   attempt: attempt.optional().meta({ description: 'default: the last attempt that left a log' }),
 });
@@ -98,10 +101,16 @@ async function read(call: Call<z.infer<typeof readQuery>>): Promise<Response> {
   const { traces } = service.session;
   const range = byteRange(request.headers.get('range'));
   if (range === null) {
-    const slices = traces.stream(org, path.run!, query, request.signal);
-    // The first is awaited here, so that a log that is not there is an ordinary 404.
-    const first = await slices.next();
-    return streamed(streamOf(first, slices), headersOf((first.value as TraceSlice).state));
+    const leave = reads.take(service, org);
+    try {
+      const slices = traces.stream(org, path.run!, query, request.signal);
+      // The first is awaited here, so that a log that is not there is an ordinary 404.
+      const first = await slices.next();
+      return streamed(streamOf(first, slices, leave), headersOf((first.value as TraceSlice).state));
+    } catch (error) {
+      leave();
+      throw error;
+    }
   }
   let { from, to } = range;
   if (from < 0) {
@@ -153,38 +162,32 @@ function headersOf(state: TraceSlice['state']): Record<string, string> {
   };
 }
 
-function streamOf(first: IteratorResult<TraceSlice>, slices: AsyncGenerator<TraceSlice>) {
+function streamOf(
+  first: IteratorResult<TraceSlice>,
+  slices: AsyncGenerator<TraceSlice>,
+  leave: () => void,
+): ReadableStream<Uint8Array> {
   let next = first;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
-      if (next.done === true) return controller.close();
-      if (next.value.body.length > 0) controller.enqueue(new Uint8Array(next.value.body));
-      // What fails now breaks the answer off: its length was never told, so the caller sees that it is not whole.
-      next = await slices.next();
-      if (next.done === true) controller.close();
+      try {
+        if (next.done !== true && next.value.body.length > 0)
+          controller.enqueue(new Uint8Array(next.value.body));
+        if (next.done !== true) next = await slices.next();
+      } catch (error) {
+        // The length was never told, so the caller sees that the answer is not whole.
+        leave();
+        throw error;
+      }
+      if (next.done !== true) return;
+      leave();
+      controller.close();
     },
-    cancel: async () => void (await slices.return(undefined)),
+    async cancel() {
+      leave();
+      await slices.return(undefined);
+    },
   });
-}
-
-const followers = new WeakMap<Service, Map<string, number>>();
-
-/** A place among the org's followers; throws RATE_LIMITED. The function gives it back. */
-function takePlace(service: Service, org: string): () => void {
-  const counts = followers.get(service) ?? new Map<string, number>();
-  followers.set(service, counts);
-  const count = counts.get(org) ?? 0;
-  if (count >= service.limits.followersMax)
-    throw new Problem('RATE_LIMITED', 'Too many callers follow logs of this org.');
-  counts.set(org, count + 1);
-  let taken = true;
-  return () => {
-    if (!taken) return;
-    taken = false;
-    const left = counts.get(org)! - 1;
-    if (left === 0) counts.delete(org);
-    else counts.set(org, left);
-  };
 }
 
 /** Ends with the log, after `streamMs`, and with its token: the client reconnects and shows a new one. */
@@ -197,7 +200,7 @@ async function follow(
   let from = query.from ?? (lastId === undefined ? 0 : Number(lastId));
   const lifeMs = Math.min(limits.streamMs, Math.max(0, (principal?.expiresAt ?? 0) - clock.now()));
   const until = clock.monotonic() + lifeMs;
-  const leave = takePlace(service, org);
+  const leave = followers.take(service, org);
   const stop = new AbortController();
   const stopped = AbortSignal.any([signal, stop.signal]);
   const options = {
