@@ -3,10 +3,9 @@ import { parquetMetadata } from 'hyparquet/src/metadata.js';
 import { CorruptError, errorMessage, FormatError, isRunfoldError } from '../core/errors.ts';
 import { COLUMNS, isOptional, STORED_COLUMNS, type StoredColumn } from './columns.ts';
 import { fail } from './pages-read.ts';
-import { checkGroup, decodeColumn } from './part-decode.ts';
+import { PartColumns } from './part-columns.ts';
 import { FORMAT_KEY, ORG_KEY, PART_FORMAT } from './part-format.ts';
 import { Rows, type Vectors } from './rows.ts';
-import type { DictionaryVector } from './vectors.ts';
 
 export { type PartStatistics, partStatistics } from './statistics.ts';
 
@@ -36,6 +35,11 @@ export async function partCodec(name: PartCodecName = 'hyparquet'): Promise<Part
 export interface DecodeOptions {
   /** Read these columns only (and always run_id): touching another one throws InputError. */
   columns?: readonly StoredColumn[] | undefined;
+  /**
+   * Decode a column when it is first asked for, and keep `bytes` until all are. For bytes that were checked against the
+   * checksum of the whole part: a column that makes no sense throws CorruptError when it is touched, not here.
+   */
+  lazy?: boolean | undefined;
 }
 
 /**
@@ -64,22 +68,12 @@ function decode(key: string, bytes: Uint8Array, options: DecodeOptions): Rows {
   if (groupRows.some((rows) => !(rows > 0)) || groupRows.reduce((a, b) => a + b, 0) !== length) {
     fail(`its row groups do not add up to ${length} rows`);
   }
-  const wanted = options.columns && new Set<string>([...options.columns, 'run_id']);
+  const wanted = options.columns ? new Set<StoredColumn>([...options.columns, 'run_id']) : null;
+  const columns = new PartColumns(key, bytes, metadata, length, wanted);
+  columns.checkOrg(orgId);
+  if (options.lazy === true) return new Rows(orgId, length, {}, columns);
   const vectors: Vectors = {};
-  for (const definition of COLUMNS) {
-    if (wanted !== undefined && !wanted.has(definition.name)) continue;
-    try {
-      const vector = decodeColumn(bytes, metadata, definition, length);
-      if (definition.kind === 'constant') checkOrg(vector as DictionaryVector, orgId);
-      else vectors[definition.name as StoredColumn] = vector;
-    } catch (error) {
-      throw new Error(`column ${definition.name}: ${errorMessage(error)}`, { cause: error });
-    }
-  }
-  for (const definition of STORED_COLUMNS) {
-    const vector = vectors[definition.name];
-    if (vector !== undefined) checkGroup(definition, vector, vectors);
-  }
+  for (const { name } of STORED_COLUMNS) if (columns.has(name)) vectors[name] = columns.decode(name);
   return new Rows(orgId, length, vectors);
 }
 
@@ -110,8 +104,4 @@ function checkFormat(key: string, metadata: FileMetaData): string {
     }
   }
   return value(ORG_KEY) ?? fail(`it has no ${ORG_KEY}`);
-}
-
-function checkOrg(orgs: DictionaryVector, orgId: string): void {
-  if (orgs.dictionary.some((org) => org !== null && org !== orgId)) fail('rows of another org');
 }

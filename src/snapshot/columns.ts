@@ -162,6 +162,12 @@ export const GROUP_MARKS: ReadonlyMap<string, ColumnDefinition<StoredColumn>> = 
   ]),
 );
 
+/** The column that says whether the group of this one is there; null: it has none, or is that column itself. */
+export function markOf({ name, group }: ColumnDefinition): ColumnDefinition<StoredColumn> | null {
+  const mark = group === null ? undefined : GROUP_MARKS.get(group);
+  return mark === undefined || mark.name === name ? null : mark;
+}
+
 /** Whether the Parquet column is OPTIONAL. */
 export function isOptional(definition: ColumnDefinition): boolean {
   return definition.nullable || (definition.group !== null && GROUP_MARKS.has(definition.group));

@@ -3,7 +3,7 @@ import { parquetMetadata } from 'hyparquet/src/metadata.js';
 import { crc32c } from '../core/crc32c.ts';
 import { CorruptError, errorMessage, isRunfoldError } from '../core/errors.ts';
 import type { DecodeOptions } from './codec.ts';
-import { COLUMNS, type ColumnDefinition, STORED_COLUMNS, type StoredColumn } from './columns.ts';
+import { COLUMNS, type ColumnDefinition, markOf, STORED_COLUMNS, type StoredColumn } from './columns.ts';
 import { decodeDirectory, GROUP_MAGIC, type GroupDirectory } from './history-directory.ts';
 import { describeGroup, type HistoryGroup } from './history-index.ts';
 import { compareTables, HISTORY_COLUMNS, HistoryRows } from './history-rows.ts';
@@ -100,7 +100,9 @@ function decodeGroup(key: string, orgId: string, bytes: Uint8Array, options: Dec
   }
   for (const definition of STORED_COLUMNS) {
     const vector = vectors[definition.name];
-    if (vector !== undefined) checkGroup(definition, vector, vectors);
+    const mark = markOf(definition);
+    const marks = mark === null ? undefined : vectors[mark.name];
+    if (vector !== undefined && marks !== undefined) checkGroup(definition, vector, mark!, marks);
   }
   const [namespaces, names, primaries] = HISTORY_COLUMNS.map(column) as [
     DictionaryVector,

@@ -1,5 +1,5 @@
 import type { FileMetaData, RowGroup } from 'hyparquet';
-import { type ColumnDefinition, GROUP_MARKS, isOptional, type StoredColumn } from './columns.ts';
+import { type ColumnDefinition, isOptional } from './columns.ts';
 import {
   type Chunk,
   fail,
@@ -147,20 +147,24 @@ function scatter(codes: Uint32Array, page: Page, out: Uint32Array, at: number): 
 
 /**
  * A field of a group must be null where its group is absent, and only where the group or the field may be: nothing
- * in Parquet says so.
+ * in Parquet says so. `marks` is the column that says where the group is there.
  */
 export function checkGroup(
   definition: ColumnDefinition,
   vector: Vector,
-  vectors: Partial<Record<StoredColumn, Vector>>,
+  mark: ColumnDefinition,
+  marks: Vector,
 ): void {
-  const mark = definition.group === null ? undefined : GROUP_MARKS.get(definition.group);
-  const marks = mark && vectors[mark.name];
-  if (marks === undefined || vector === marks) return;
-  const flag = mark!.kind === 'flag' ? (marks as NumberVector) : null;
-  for (let i = 0; i < vector.length; i++) {
-    const present = flag === null ? !marks.isNull(i) : flag.raw(i) === 1;
-    if (vector.isNull(i) ? present && !definition.nullable : !present)
-      fail(`row ${i} is at odds with ${mark!.name}`);
+  const values = vector.presence();
+  const groups = mark.kind === 'flag' ? flagsOf(marks as NumberVector) : marks.presence();
+  for (let i = 0; i < values.length; i++) {
+    const isOdd = values[i] === 0 ? groups[i] === 1 && !definition.nullable : groups[i] === 0;
+    if (isOdd) fail(`row ${i} is at odds with ${mark.name}`);
   }
+}
+
+function flagsOf(vector: NumberVector): Uint8Array {
+  const flags = new Uint8Array(vector.length);
+  for (let i = 0; i < flags.length; i++) flags[i] = vector.raw(i);
+  return flags;
 }

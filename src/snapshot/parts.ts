@@ -8,8 +8,9 @@ import { groupBytes, type HistoryRange } from './history-select.ts';
 import type { Rows } from './rows.ts';
 
 /**
- * The rows of one part. No request where the manifest holds it inline, else one GET. `null` when the object is
- * gone: the manifest that named it is out of date. Throws CorruptError, naming the object.
+ * The rows of one part, whose columns are decoded when they are first asked for. No request where the manifest holds it
+ * inline, else one GET. `null` when the object is gone: the manifest that named it is out of date. Throws CorruptError,
+ * naming the object; of a part with the right checksum and columns that make no sense, its rows throw it.
  */
 export async function readPart(
   store: ObjectStore,
@@ -20,7 +21,8 @@ export async function readPart(
   const key = objectOf(orgId, part);
   const bytes = await partBytes(store, orgId, part, options);
   if (bytes === null) return null;
-  const rows = await decodePart(key, bytes);
+  // The checksum of the whole part held, so nothing is left for a later read to meet but what was written so.
+  const rows = await decodePart(key, bytes, { lazy: true });
   if (rows.orgId !== orgId || rows.length !== part.rows) {
     throw new CorruptError(
       key,

@@ -22,6 +22,14 @@ import type { Codes, DictionaryVector, NumberVector, TextVector, Vector } from '
 
 export type Vectors = Partial<Record<StoredColumn, Vector>>;
 
+/** Where columns come from that are not there yet. */
+export interface VectorSource {
+  has(column: StoredColumn): boolean;
+  load(column: StoredColumn): Vector;
+  /** Memory in bytes of what is not loaded yet, estimated. */
+  readonly sizeBytes: number;
+}
+
 /**
  * Projections of one org as columns of typed arrays: an immutable table of at most 2^31 rows, without an object or
  * a string per row. Read single cells (`status(i)`, `time('created_at', i)`), scan codes (`codes`, `dictionary`), or
@@ -31,13 +39,19 @@ export class Rows {
   readonly orgId: string;
   readonly length: number;
   readonly #vectors: Vectors;
+  /** Null once every column is there. */
+  #source: VectorSource | null;
   #index: RunIndex | null = null;
 
-  /** For decoders and `RowsBuilder`. A column that is missing was not read: touching it throws InputError. */
-  constructor(orgId: string, length: number, vectors: Vectors) {
+  /**
+   * For decoders and `RowsBuilder`. A column that neither `vectors` nor `source` has was not read: touching it throws
+   * InputError.
+   */
+  constructor(orgId: string, length: number, vectors: Vectors, source: VectorSource | null = null) {
     this.orgId = orgId;
     this.length = length;
     this.#vectors = vectors;
+    this.#source = source;
   }
 
   static empty(orgId: string): Rows {
@@ -129,23 +143,31 @@ export class Rows {
     return this.#index.findRow(other.vector('run_id') as TextVector, i);
   }
 
-  /** Whether the column was read. */
+  /** Whether the column was read, or will be when it is asked for. */
   has(column: ColumnName): boolean {
-    return column === 'org_id' || this.#vectors[column] !== undefined;
+    if (column === 'org_id' || this.#vectors[column] !== undefined) return true;
+    return this.#source?.has(column) === true;
   }
 
   /** The column's storage, for codecs and builders. */
   vector(column: StoredColumn): Vector {
-    const vector = this.#vectors[column];
-    if (vector === undefined)
-      throw new InputError(`Column ${column} was left out when these rows were read.`);
-    return vector;
+    return this.#vectors[column] ?? this.#load(column);
   }
 
-  /** Memory in bytes: typed arrays as they are, dictionary strings estimated. */
+  /** Memory in bytes: typed arrays as they are, dictionary strings and columns that are not decoded yet estimated. */
   get sizeBytes(): number {
     const vectors = Object.values(this.#vectors);
-    return vectors.reduce((sum, vector) => sum + vector.sizeBytes, this.#index?.sizeBytes ?? 0);
+    const others = (this.#index?.sizeBytes ?? 0) + (this.#source?.sizeBytes ?? 0);
+    return vectors.reduce((sum, vector) => sum + vector.sizeBytes, others);
+  }
+
+  #load(column: StoredColumn): Vector {
+    if (this.#source === null || !this.#source.has(column))
+      throw new InputError(`Column ${column} was left out when these rows were read.`);
+    const vector = this.#source.load(column);
+    this.#vectors[column] = vector;
+    if (STORED_COLUMNS.every(({ name }) => this.#vectors[name] !== undefined)) this.#source = null;
+    return vector;
   }
 
   #value(column: StoredColumn, i: number): unknown {

@@ -78,6 +78,21 @@ export class NumberVector {
     }
   }
 
+  /** 1 for a value, 0 for null, of the rows from `start` to `end`. */
+  presence(start = 0, end = this.length): Uint8Array {
+    const present = new Uint8Array(end - start);
+    if (this.nullCount === 0) return present.fill(1);
+    const low = this.#low;
+    const high = this.#high;
+    const isWide = this.#base !== this.#base;
+    for (let i = start; i < end; i++) {
+      const value = low[i]!;
+      const isNull = isWide ? value !== value : value === 0 && (high === null || high[i] === 0);
+      if (!isNull) present[i - start] = 1;
+    }
+    return present;
+  }
+
   get sizeBytes(): number {
     return this.#low.byteLength + (this.#high?.byteLength ?? 0);
   }
@@ -122,6 +137,14 @@ export class DictionaryVector {
 
   isNull(i: number): boolean {
     return this.codes[i] === 0;
+  }
+
+  /** As that of `NumberVector`. */
+  presence(start = 0, end = this.length): Uint8Array {
+    const present = new Uint8Array(end - start);
+    const { codes } = this;
+    for (let i = start; i < end; i++) if (codes[i] !== 0) present[i - start] = 1;
+    return present;
   }
 
   /** The entry as a list of tables: parsed once, frozen, shared by all rows that have it. */
@@ -182,6 +205,14 @@ export class TextVector {
 
   isNull(i: number): boolean {
     return this.offsets[i]! < 0;
+  }
+
+  /** As that of `NumberVector`. */
+  presence(start = 0, end = this.length): Uint8Array {
+    const present = new Uint8Array(end - start);
+    const { offsets } = this;
+    for (let i = start; i < end; i++) if (offsets[i]! >= 0) present[i - start] = 1;
+    return present;
   }
 
   get sizeBytes(): number {

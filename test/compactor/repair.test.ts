@@ -1,15 +1,17 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parquetMetadata } from 'hyparquet';
 import { afterAll, describe, expect, it } from 'vitest';
 import { compactOrg } from '../../compactor/compact.ts';
 import { repairOrg } from '../../compactor/repair.ts';
 import { verifyOrg } from '../../compactor/verify.ts';
 import { inspectOrg } from '../../src/cli/inspection.ts';
+import { crc32c } from '../../src/core/crc32c.ts';
 import { isRunfoldError } from '../../src/core/errors.ts';
 import { limits } from '../../src/core/limits.ts';
 import { type Random, seededRandom, uniform } from '../../src/core/random.ts';
-import type { Manifest } from '../../src/manifest/manifest.ts';
+import { encodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
 import { readManifest } from '../../src/manifest/manifest-store.ts';
 import type { Projection } from '../../src/runs/projection.ts';
 import { openFileStore } from '../../src/store/file.ts';
@@ -305,6 +307,50 @@ describe('a corrupt head', () => {
     rot.flip(partKey(ORG, manifest.parts[0]!.name));
     rot.flip(manifestCopyKey(ORG, manifest.version - 1));
     await expect(rot.world.read()).rejects.toMatchObject({ code: 'CORRUPT' });
+  });
+});
+
+/** Gives the current head other bytes, which the manifest describes exactly: not rot, but a defect of who wrote it. */
+async function writeDefect(world: World, { parts }: Manifest, column: string): Promise<string> {
+  const head = parts[0]!;
+  const key = partKey(ORG, head.name);
+  const got = await world.store.get(key);
+  if (got.outcome !== 'found') throw new Error('the head is gone');
+  const { row_groups } = parquetMetadata(got.body);
+  const chunk = row_groups[0]!.columns.find(({ meta_data }) => meta_data!.path_in_schema[0] === column)!;
+  const { data_page_offset, total_compressed_size, dictionary_page_offset: at } = chunk.meta_data!;
+  got.body[Number(at ?? data_page_offset) + Number(total_compressed_size) - 1]! ^= 1;
+  const put = await world.store.put(key, got.body);
+  if (put.outcome !== 'written') throw new Error('the head was not written');
+  const manifest = await current(world);
+  manifest.parts[0] = { ...head, crc32c: crc32c(got.body), generation: put.meta.generation };
+  await world.store.put(manifestKey(ORG), encodeManifest(manifest));
+  return key;
+}
+
+describe('a head whose column was written corrupt, under the right checksum', () => {
+  it('fails what asks for the column, and only that; the fold commits nothing, verify tells, repair heals', async () => {
+    const rot = await rotOn('file', seededRandom(12));
+    const { world, clock } = rot;
+    await build(rot);
+    for (let k = 0; k < 2; k++) {
+      await world.compact();
+      await clock.advance(AFTER_GRACE);
+    }
+    await world.compact();
+    const key = await writeDefect(world, await current(world), 'error_message');
+    const catalog = await world.read();
+    expect(catalog.tables()).toHaveLength(3);
+    for (let k = 0; k < 2; k++) expect(() => catalog.active()).toThrow(`${key} is corrupt`);
+    expect(await expectNeverServed(world)).toBe('refused');
+    const { version } = await current(world);
+    await ended(world, 'later', 1);
+    await expect(world.compact()).rejects.toMatchObject({ code: 'CORRUPT', key });
+    expect((await current(world)).version).toBe(version);
+    expect((await reportedBy(rot)).verify).toContain(key);
+    await repairOrg(world.compactor, ORG);
+    expect(await expectNeverServed(world)).toBe('served');
+    expect((await verify(rot)).problems).toEqual([]);
   });
 });
 

@@ -1,0 +1,92 @@
+import { parquetMetadata } from 'hyparquet';
+import { describe, expect, it } from 'vitest';
+import { realisticRows } from '../../bench/support/rows.ts';
+import { CorruptError, InputError } from '../../src/core/errors.ts';
+import { seededRandom } from '../../src/core/random.ts';
+import { decodePart, PART_CODECS, partCodec } from '../../src/snapshot/codec.ts';
+import { STORED_COLUMNS, type StoredColumn } from '../../src/snapshot/columns.ts';
+import type { Rows } from '../../src/snapshot/rows.ts';
+import { json, projectionsOf, tableOf } from './tables.ts';
+
+const ORG = 'acme';
+const KEY = 'catalog/orgs/acme/snapshots/p.parquet';
+const LAZY = { lazy: true };
+const rows = realisticRows({ orgId: ORG, count: 300, seed: 11 });
+
+async function encoded(name: (typeof PART_CODECS)[number] = 'hyparquet'): Promise<Uint8Array> {
+  return (await partCodec(name)).encode(tableOf(ORG, rows), { rowGroupRows: 120 });
+}
+
+/** One bit of one column is another. */
+function flipped(part: Uint8Array, name: StoredColumn): Uint8Array {
+  const { row_groups } = parquetMetadata(part);
+  const { meta_data } = row_groups[1]!.columns.find(
+    (column) => column.meta_data!.path_in_schema[0] === name,
+  )!;
+  const { dictionary_page_offset, data_page_offset, total_compressed_size } = meta_data!;
+  const broken = Uint8Array.from(part);
+  broken[Number(dictionary_page_offset ?? data_page_offset) + Number(total_compressed_size) - 1]! ^= 4;
+  return broken;
+}
+
+function vectorsOf(table: Rows, order: readonly StoredColumn[]) {
+  return order.map((name) => {
+    const vector = table.vector(name);
+    return Array.from({ length: table.length }, (_, i) => vector.at(i));
+  });
+}
+
+describe('columns decoded when they are first asked for', () => {
+  it.each(PART_CODECS)('are those that are decoded at once, in whatever order (%s)', async (name) => {
+    const part = await encoded(name);
+    const random = seededRandom(5);
+    for (let k = 0; k < 5; k++) {
+      const order = STORED_COLUMNS.map((definition) => ({ name: definition.name, at: random.u32() }))
+        .sort((a, b) => a.at - b.at)
+        .map((drawn) => drawn.name);
+      const lazy = await decodePart(KEY, part, LAZY);
+      expect(vectorsOf(lazy, order)).toEqual(vectorsOf(await decodePart(KEY, part), order));
+      expect(json(projectionsOf(lazy))).toEqual(json(rows));
+    }
+  });
+
+  it('cost memory only then, and let go of the part when all are decoded', async () => {
+    const part = await encoded();
+    const lazy = await decodePart(KEY, part, LAZY);
+    expect(lazy.has('queue')).toBe(true);
+    const before = lazy.sizeBytes;
+    expect(before).toBeGreaterThan(part.length);
+    for (const { name } of STORED_COLUMNS) lazy.vector(name);
+    expect(lazy.sizeBytes).toBeLessThan(before);
+    expect(lazy.sizeBytes).toBe((await decodePart(KEY, part)).sizeBytes);
+  });
+
+  it('can be some: the others were left out', async () => {
+    const some = await decodePart(KEY, await encoded(), { ...LAZY, columns: ['result_uri'] });
+    expect([some.has('run_id'), some.has('result_uri'), some.has('has_result')]).toEqual([true, true, false]);
+    expect(some.text('result_uri', 3)).toBe(rows[3]!.result?.uri ?? null);
+    expect(() => some.vector('has_result')).toThrow(InputError);
+  });
+
+  it.each(STORED_COLUMNS.map(({ name }) => name))(
+    '%s: is never served when corrupt (law 8)',
+    async (name) => {
+      const broken = flipped(await encoded(), name);
+      await expect(decodePart(KEY, broken)).rejects.toThrow(CorruptError);
+      const lazy = await decodePart(KEY, broken, LAZY);
+      // Each time it is asked for, and for whoever asks for whole rows.
+      for (const touch of [() => lazy.vector(name), () => lazy.vector(name), () => projectionsOf(lazy)]) {
+        expect(touch).toThrow(CorruptError);
+        expect(touch).toThrow(`column ${name}`);
+        expect(touch).toThrow(KEY);
+      }
+    },
+  );
+
+  it('of another org are found at once', async () => {
+    const part = Buffer.from(await encoded());
+    const at = part.lastIndexOf(ORG);
+    part.write('acmf', at);
+    await expect(decodePart(KEY, part, LAZY)).rejects.toThrow(/rows of another org|is corrupt/);
+  });
+});
