@@ -13,7 +13,7 @@ import {
   type Quarantined,
   type Tombstone,
 } from '../src/manifest/manifest.ts';
-import { copyManifest } from '../src/manifest/manifest-store.ts';
+import { type CurrentManifest, copyManifest } from '../src/manifest/manifest-store.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import type { DeleteRecord } from '../src/runs/record.ts';
 import { isTerminal } from '../src/runs/run.ts';
@@ -66,7 +66,7 @@ export async function prepare(
   const version = (manifest?.version ?? 0) + 1;
   const writeId = uuidv7(listedAt, context.random);
   const superseded = [
-    ...(await copyOf(context, manifest)),
+    ...(await copyOf(context, current)),
     ...dropped.flatMap((part) => objectOfPart(orgId, part)),
   ];
   const lists = [
@@ -169,11 +169,11 @@ function newGarbage(
 /** The copy of the version that is superseded, first in its list: nobody finds a version whose parts are going. */
 async function copyOf(
   { store }: CompactorContext,
-  manifest: Manifest | null,
+  { manifest, body }: CurrentManifest,
 ): Promise<GarbageList['objects']> {
   if (manifest === null) return [];
   // A copy that somebody wrote before and that has rotted since must not stop the org: `repair` deals with it.
-  const generation = await copyManifest(store, manifest).catch(nullIfCorrupt);
+  const generation = await copyManifest(store, manifest, body).catch(nullIfCorrupt);
   return generation === null ? [] : [{ key: manifestCopyKey(manifest.org_id, manifest.version), generation }];
 }
 

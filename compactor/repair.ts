@@ -161,7 +161,7 @@ function without(bad: readonly ObjectMeta[], found: Found): Found {
   const garbage = manifest.garbage.filter(({ name }) => !names.has(name));
   return {
     ...found,
-    current: { ...found.current, manifest: { ...manifest, garbage } },
+    current: { ...found.current, manifest: { ...manifest, garbage }, body: null },
     garbage: found.garbage.filter(({ meta }) => !names.has(nameOfKey(meta.key))),
   };
 }
@@ -197,12 +197,13 @@ async function replaceable(
     if (manifest !== null) break;
   }
   const generation = await brokenGeneration(store, orgId, signal);
-  if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0 };
+  if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0, body: null };
   return {
     manifest: { ...manifest, version: manifest.version + 1, fold: NOTHING_FOLDED },
     generation,
     committedAt: null,
     sizeBytes: 0,
+    body: null,
   };
 }
 

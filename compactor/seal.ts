@@ -20,7 +20,8 @@ export interface Sealing {
  * sealed, but only once it is at least `headRowsMax` rows: small parts would be merged again and again. Pure.
  */
 export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
-  const all = Uint32Array.from({ length: rows.length }, (_, i) => i);
+  const all = new Uint32Array(rows.length);
+  for (let i = 0; i < all.length; i++) all[i] = i;
   const nothing = { keep: all, seal: new Uint32Array(0) };
   if (rows.length < 2 * limits.headRowsMax) return nothing;
   const kept = new Uint8Array(rows.length);

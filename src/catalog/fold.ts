@@ -10,6 +10,7 @@ import {
 } from '../runs/record.ts';
 import { isTerminal } from '../runs/run.ts';
 import { type Rows, RowsBuilder } from '../snapshot/rows.ts';
+import type { NumberVector, TextVector } from '../snapshot/vectors.ts';
 import { datasetId } from './shapes.ts';
 
 /** A record that states what is; an intent only states what somebody is about to do. */
@@ -220,6 +221,9 @@ export function fold(base: Rows, overlay: Overlay, horizon: number | null = null
 
 export function stateHashOf(rows: Rows): StateHash {
   const state = StateHash.empty();
-  for (let i = 0; i < rows.length; i++) state.add(rows.runId(i), rows.revision(i));
+  const ids = rows.vector('run_id') as TextVector;
+  const revisions = rows.vector('revision') as NumberVector;
+  for (let i = 0; i < rows.length; i++)
+    state.addUtf8(ids.bytes, ids.start(i), ids.start(i + 1), revisions.raw(i));
   return state;
 }

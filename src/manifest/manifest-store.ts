@@ -8,6 +8,8 @@ export interface CurrentManifest {
   /** Server time of the commit of this version; null without a manifest. */
   committedAt: number | null;
   sizeBytes: number;
+  /** As it is stored; null where `manifest` is not what is stored. */
+  body: Uint8Array | null;
 }
 
 export type CommitOutcome =
@@ -25,7 +27,8 @@ export async function readManifest(
   const key = manifestKey(orgId);
   const got = await store.get(key, { signal: options.signal, ifGenerationNot: options.known ?? undefined });
   if (got.outcome === 'unchanged') return 'unchanged';
-  if (got.outcome === 'absent') return { manifest: null, generation: null, committedAt: null, sizeBytes: 0 };
+  if (got.outcome === 'absent')
+    return { manifest: null, generation: null, committedAt: null, sizeBytes: 0, body: null };
   if (options.known && options.known === got.meta.generation) return 'unchanged';
   const manifest = decodeManifest(key, orgId, got.body);
   return {
@@ -33,6 +36,7 @@ export async function readManifest(
     generation: got.meta.generation,
     committedAt: got.meta.createdAt,
     sizeBytes: got.body.length,
+    body: got.body,
   };
 }
 
@@ -50,11 +54,16 @@ export async function readManifestCopy(
 
 /**
  * Keeps the version that is about to be superseded, and gives the copy's generation. One PUT, create-only: racing
- * compactors write the same bytes, and the second asks for the generation of the first's. Null: not known.
+ * compactors write the same bytes, and the second asks for the generation of the first's. Null: not known. `body`: its
+ * bytes, where they are known; with an inline head they are more than a MiB to make.
  */
-export async function copyManifest(store: ObjectStore, manifest: Manifest): Promise<string | null> {
+export async function copyManifest(
+  store: ObjectStore,
+  manifest: Manifest,
+  body: Uint8Array | null = null,
+): Promise<string | null> {
   const key = manifestCopyKey(manifest.org_id, manifest.version);
-  const put = await store.put(key, encodeManifest(manifest), {
+  const put = await store.put(key, body ?? encodeManifest(manifest), {
     ifGeneration: ABSENT,
     contentType: 'application/json',
   });

@@ -23,9 +23,22 @@ export class StateHash {
   }
 
   add(runId: string, revision: number): this {
-    // As text, because asking for a Buffer takes three times as long.
-    const digest = hash('sha256', `${runId}\n${revision}`, 'binary');
-    return this.#plus(word(digest, 0), word(digest, 4), word(digest, 8), word(digest, 12));
+    return this.#addDigest(hash('sha256', `${runId}\n${revision}`, 'binary'));
+  }
+
+  /** As `add`, for the id whose UTF-8 lies in `bytes` from `start` to `end`: no string is made. */
+  addUtf8(bytes: Uint8Array, start: number, end: number, revision: number): this {
+    let digits = 1;
+    for (let power = 10; revision >= power; power *= 10) digits++;
+    const size = end - start + 1 + digits;
+    // Ids are mostly of one length: making a view costs as much as filling it.
+    if (message.length !== size) message = new Uint8Array(size);
+    let at = 0;
+    for (let i = start; i < end; i++) message[at++] = bytes[i]!;
+    message[at] = 0x0a;
+    for (let left = revision, i = size - 1; i > at; left = Math.floor(left / 10), i--)
+      message[i] = 0x30 + (left % 10);
+    return this.#addDigest(hash('sha256', message, 'binary'));
   }
 
   /** The hash of both multisets together. */
@@ -46,6 +59,11 @@ export class StateHash {
     return words.map((part) => part.toString(16).padStart(8, '0')).join('');
   }
 
+  /** As text, because asking for a Buffer takes three times as long. */
+  #addDigest(digest: string): this {
+    return this.#plus(word(digest, 0), word(digest, 4), word(digest, 8), word(digest, 12));
+  }
+
   #plus(highUpper: number, highLower: number, lowUpper: number, lowLower: number): this {
     const high = this.#highLower + highLower;
     this.#highUpper = (this.#highUpper + highUpper + (high > WORD_MAX ? 1 : 0)) >>> 0;
@@ -56,6 +74,9 @@ export class StateHash {
     return this;
   }
 }
+
+/** Filled anew for each use. */
+let message = new Uint8Array(0);
 
 const WORD_MAX = 0xffff_ffff;
 

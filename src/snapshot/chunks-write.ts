@@ -15,8 +15,15 @@ import {
   writeDataPage,
   writeDictionaryPage,
 } from './pages-write.ts';
-import { type Bounds, dictionaryBounds, joinBounds, numberBounds, textBounds } from './statistics.ts';
-import { DictionaryVector, type NumberVector, TextVector, type Vector } from './vectors.ts';
+import {
+  type Bounds,
+  dictionaryBounds,
+  entryBounds,
+  joinBounds,
+  numberBounds,
+  textBounds,
+} from './statistics.ts';
+import { DictionaryVector, type NumberVector, TextVector, type Vector, workCodes } from './vectors.ts';
 
 /** Bytes of a text bound in the footer: run ids and table names share long prefixes, so 16 would prune nothing. */
 export const BOUND_BYTES_MAX = 64;
@@ -151,16 +158,19 @@ function dictionarySource(
 ): PageSource {
   const { codes, dictionary } = vector;
   const local = new Uint32Array(dictionary.length);
-  const entries: Uint8Array[] = [];
+  const texts: string[] = [];
+  let nullCount = 0;
   for (let i = range.start; i < range.end; i++) {
     const code = codes[i]!;
-    if (code !== 0 && local[code] === 0) local[code] = entries.push(encoder.encode(dictionary[code]!));
+    if (code === 0) nullCount++;
+    else if (local[code] === 0) local[code] = texts.push(dictionary[code]!);
   }
+  const entries = encodeAll(texts);
   return {
     entries,
     levels: (start, end) => levelsOf(vector, start, end),
     body: (start, end) => {
-      const indexes = new Uint32Array(end - start);
+      const indexes = workCodes(end - start);
       let values = 0;
       for (let i = start; i < end; i++) {
         const code = codes[i]!;
@@ -168,8 +178,23 @@ function dictionarySource(
       }
       return dictionaryBody(indexes.subarray(0, values), entries.length);
     },
-    bounds: (start, end) => dictionaryBounds(codes, local, entries, start, end, definition.statistics),
+    bounds: (start, end) =>
+      start === range.start && end === range.end
+        ? entryBounds(entries, nullCount, definition.statistics)
+        : dictionaryBounds(codes, local, entries, start, end, definition.statistics),
   };
+}
+
+/** Each as UTF-8. In one piece where all are ASCII, as they mostly are: a call for each takes five times as long. */
+function encodeAll(texts: readonly string[]): Uint8Array[] {
+  const joined = texts.join('');
+  const bytes = encoder.encode(joined);
+  if (bytes.length !== joined.length) return texts.map((text) => encoder.encode(text));
+  let end = 0;
+  return texts.map((text) => {
+    end += text.length;
+    return bytes.subarray(end - text.length, end);
+  });
 }
 
 function constantSource(value: string): PageSource {

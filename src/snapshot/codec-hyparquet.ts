@@ -21,7 +21,7 @@ export const hyparquetCodec: PartCodec = {
 };
 
 function encode(rows: Rows, options: EncodeOptions): Uint8Array {
-  const file = new ParquetFile(rows.orgId, { ...options, sizeHintBytes: 64 * 1024 + rows.length * 24 });
+  const file = new ParquetFile(rows.orgId, { ...options, sizeHintBytes: 64 * 1024 + rows.length * 80 });
   file.push(rows);
   return file.finish();
 }

@@ -2,7 +2,9 @@ import { crc32, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { ColumnMetaData, CompressionCodec, PageHeader } from 'hyparquet';
 import { parquetHeader } from 'hyparquet/src/column.js';
 import { deltaBinaryUnpack } from 'hyparquet/src/delta.js';
-import { snappyUncompress } from 'hyparquet/src/snappy.js';
+
+import { unpackHybrid } from './hybrid.ts';
+import { unpackSnappy } from './snappy.ts';
 
 /**
  * Reads the pages of one column chunk of a part, of either writer. Written for bytes that may be anything: every
@@ -77,7 +79,7 @@ function readDataPage(
   let levels: Uint8Array | null = null;
   if (optional) {
     const decoded = new Uint8Array(rows);
-    readHybrid(stored, 0, levelBytes, 1, decoded, rows);
+    unpackHybrid(stored, 0, levelBytes, 1, decoded);
     let ones = 0;
     for (let i = 0; i < rows; i++) ones += decoded[i]!;
     if (ones !== rows - nulls) fail(`a page has ${rows - ones} nulls instead of ${nulls}`);
@@ -106,7 +108,7 @@ function decompress(stored: Uint8Array, size: number, codec: CompressionCodec): 
   else if (codec === 'UNCOMPRESSED') plain = stored;
   else if (codec === 'SNAPPY') {
     plain = new Uint8Array(size);
-    snappyUncompress(stored, plain);
+    unpackSnappy(stored, plain);
   } else fail(`the codec ${codec} is unknown`);
   if (plain.length !== size) fail(`a page has ${plain.length} bytes instead of ${size}`);
   return plain;
@@ -167,7 +169,7 @@ export function readIndexes(page: Page, entries: number): Uint32Array {
   const { body, values } = page;
   const indexes = new Uint32Array(values);
   if (values === 0) return indexes;
-  readHybrid(body, 1, body.length, body[0]!, indexes, values);
+  unpackHybrid(body, 1, body.length, body[0]!, indexes);
   for (let i = 0; i < values; i++) if (indexes[i]! >= entries) fail('a code is not in the dictionary');
   return indexes;
 }
@@ -177,74 +179,34 @@ export function readNumbers(page: Page, out: Float64Array, at: number): void {
   const { body, levels, rows } = page;
   if (page.encoding !== 'PLAIN') fail(`numbers are encoded as ${page.encoding}`);
   if (body.length !== page.values * 8) fail(`${page.values} numbers in ${body.length} bytes`);
-  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  let offset = 0;
+  const words = wordsOf(body);
+  let word = 0;
   for (let i = 0; i < rows; i++) {
     if (levels !== null && levels[i] === 0) {
       out[at + i] = Number.NaN;
       continue;
     }
-    const value = view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 2 ** 32;
-    offset += 8;
-    if (!(value >= 0 && value <= Number.MAX_SAFE_INTEGER)) fail(`the number ${value} is out of range`);
-    out[at + i] = value;
+    const low = words[word++]!;
+    const high = words[word++]!;
+    // Also what is negative as INT64.
+    if (high > HIGH_WORD_MAX) fail(`the number ${high * 2 ** 32 + low} is out of range`);
+    out[at + i] = high * 2 ** 32 + low;
   }
+}
+
+/** Of 2^53 − 1. */
+const HIGH_WORD_MAX = 2 ** 21 - 1;
+
+/** The same bytes as 32-bit numbers; copied where they do not lie so. Parquet and every machine that runs Node are little-endian. */
+function wordsOf(body: Uint8Array): Uint32Array {
+  const aligned = body.byteOffset % 4 === 0 ? body : body.slice();
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, body.length / 4);
 }
 
 export function readFlags(page: Page, out: Float64Array, at: number): void {
   const { body, rows } = page;
   if (page.encoding !== 'PLAIN' || body.length !== Math.ceil(rows / 8)) fail('a page of flags is malformed');
   for (let i = 0; i < rows; i++) out[at + i] = (body[i >> 3]! >> (i & 7)) & 1;
-}
-
-/** Parquet's mix of run-length and bit-packed runs: exactly `count` values of `width` bits from `at` to `end`. */
-function readHybrid(
-  bytes: Uint8Array,
-  at: number,
-  end: number,
-  width: number,
-  out: Uint8Array | Uint32Array,
-  count: number,
-): void {
-  if (width > 24) fail(`codes of ${width} bits`);
-  const mask = 2 ** width - 1;
-  let done = 0;
-  while (done < count) {
-    let header = 0;
-    let shift = 0;
-    for (let byte = 0x80; byte >= 0x80; shift += 7) {
-      if (at >= end || shift > 28) fail('a run of codes is cut off');
-      byte = bytes[at++]!;
-      header += (byte & 0x7f) * 2 ** shift;
-    }
-    if (header % 2 === 0) {
-      const size = (width + 7) >> 3;
-      let value = 0;
-      for (let b = 0; b < size; b++) value |= bytes[at + b]! << (8 * b);
-      at += size;
-      const stop = done + header / 2;
-      if (at > end || stop > count || stop === done) fail('a run of codes is too long');
-      out.fill(value, done, stop);
-      done = stop;
-      continue;
-    }
-    const packed = (header - 1) / 2;
-    const stop = Math.min(done + packed * 8, count);
-    if (at + packed * width > end || stop === done) fail('a run of packed codes is cut off');
-    let buffer = 0;
-    let bits = 0;
-    let from = at;
-    for (; done < stop; done++) {
-      while (bits < width) {
-        buffer |= bytes[from++]! << bits;
-        bits += 8;
-      }
-      out[done] = buffer & mask;
-      buffer >>>= width;
-      bits -= width;
-    }
-    at += packed * width;
-  }
 }
 
 export function fail(reason: string): never {

@@ -3,8 +3,8 @@ import type { Encoding } from 'hyparquet';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { writePageHeader } from 'hyparquet-writer/src/datapage.js';
 import { deltaBinaryPack } from 'hyparquet-writer/src/delta.js';
-import { writeRleBitPackedHybrid } from 'hyparquet-writer/src/encoding.js';
-import type { NumberVector, TextVector } from './vectors.ts';
+import { packHybrid } from './hybrid.ts';
+import { type NumberVector, type TextVector, type Vector, workNumbers } from './vectors.ts';
 
 /**
  * The pages of a part as the hyparquet codec writes them: data page v2, zstd, each with the CRC-32 that Parquet
@@ -25,6 +25,15 @@ export interface PageSizes {
 export type Levels = Uint8Array | null;
 
 const ZSTD_LEVEL = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+const NOTHING = new Uint8Array(0);
+/** Of nothing: many columns have no value at all, and a compressor costs more to make than to use. */
+let compressedNothing: Uint8Array | null = null;
+
+function compressed(plain: Uint8Array): Uint8Array {
+  if (plain.length > 0) return zstdCompressSync(plain, ZSTD_LEVEL);
+  compressedNothing ??= zstdCompressSync(plain, ZSTD_LEVEL);
+  return compressedNothing;
+}
 
 export function writeDataPage(
   out: ByteWriter,
@@ -33,16 +42,15 @@ export function writeDataPage(
   levels: Levels,
   body: Body,
 ): PageSizes {
-  const definition = new ByteWriter(64);
-  if (optional) writeRleBitPackedHybrid(definition, levels ?? new Uint8Array(rows).fill(1), 1);
-  const packed = zstdCompressSync(body.bytes, ZSTD_LEVEL);
-  const stored = new Uint8Array(definition.offset + packed.length);
-  stored.set(definition.getBytes());
-  stored.set(packed, definition.offset);
+  const definition = optional ? packHybrid(levels ?? new Uint8Array(rows).fill(1), 1) : NOTHING;
+  const packed = compressed(body.bytes);
+  const stored = new Uint8Array(definition.length + packed.length);
+  stored.set(definition);
+  stored.set(packed, definition.length);
   const start = out.offset;
   writePageHeader(out, {
     type: 'DATA_PAGE_V2',
-    uncompressed_page_size: definition.offset + body.bytes.length,
+    uncompressed_page_size: definition.length + body.bytes.length,
     compressed_page_size: stored.length,
     crc: crc32(stored) | 0,
     data_page_header_v2: {
@@ -50,30 +58,33 @@ export function writeDataPage(
       num_nulls: levels === null ? 0 : rows - countOnes(levels),
       num_rows: rows,
       encoding: body.encoding,
-      definition_levels_byte_length: definition.offset,
+      definition_levels_byte_length: definition.length,
       repetition_levels_byte_length: 0,
       is_compressed: true,
     },
   });
-  return append(out, start, stored, definition.offset + body.bytes.length);
+  return append(out, start, stored, definition.length + body.bytes.length);
 }
 
 export function writeDictionaryPage(out: ByteWriter, entries: readonly Uint8Array[]): PageSizes {
-  const plain = new ByteWriter(1024);
+  const plain = new Uint8Array(entries.reduce((sum, entry) => sum + 4 + entry.length, 0));
+  const view = new DataView(plain.buffer);
+  let at = 0;
   for (const entry of entries) {
-    plain.appendUint32(entry.length);
-    plain.appendBytes(entry);
+    view.setUint32(at, entry.length, true);
+    plain.set(entry, at + 4);
+    at += 4 + entry.length;
   }
-  const stored = zstdCompressSync(plain.getBytes(), ZSTD_LEVEL);
+  const stored = compressed(plain);
   const start = out.offset;
   writePageHeader(out, {
     type: 'DICTIONARY_PAGE',
-    uncompressed_page_size: plain.offset,
+    uncompressed_page_size: plain.length,
     compressed_page_size: stored.length,
     crc: crc32(stored) | 0,
     dictionary_page_header: { num_values: entries.length, encoding: 'PLAIN' },
   });
-  return append(out, start, stored, plain.offset);
+  return append(out, start, stored, plain.length);
 }
 
 function append(out: ByteWriter, start: number, stored: Uint8Array, uncompressed: number): PageSizes {
@@ -84,26 +95,29 @@ function append(out: ByteWriter, start: number, stored: Uint8Array, uncompressed
 
 /** Dictionary indexes, from 0, of the values that are not null. */
 export function dictionaryBody(indexes: Uint32Array, entries: number): Body {
-  const page = new ByteWriter(indexes.length + 64);
   const width = entries <= 1 ? 0 : 32 - Math.clz32(entries - 1);
-  page.appendUint8(width);
-  writeRleBitPackedHybrid(page, indexes, width);
-  return { encoding: 'RLE_DICTIONARY', bytes: page.getBytes() };
+  const codes = packHybrid(indexes, width);
+  const bytes = new Uint8Array(1 + codes.length);
+  bytes[0] = width;
+  bytes.set(codes, 1);
+  return { encoding: 'RLE_DICTIONARY', bytes };
 }
 
 /** INT64, little-endian. Two 32-bit stores per value: a BigInt per value would cost more than the rest together. */
 export function numberBody(vector: NumberVector, start: number, end: number): Body {
-  const bytes = new Uint8Array((end - start) * 8);
-  const words = new Uint32Array(bytes.buffer);
+  const numbers = workNumbers(end - start);
+  vector.copyTo(numbers, 0, start, end);
+  const words = new Uint32Array((end - start) * 2);
   let at = 0;
-  for (let i = start; i < end; i++) {
-    const value = vector.raw(i);
+  for (let i = 0; i < numbers.length; i++) {
+    const value = numbers[i]!;
+    // NaN alone differs from itself: null, of which nothing is written.
     if (value !== value) continue;
     words[at] = value;
     words[at + 1] = value / 2 ** 32;
     at += 2;
   }
-  return { encoding: 'PLAIN', bytes: bytes.subarray(0, at * 4) };
+  return { encoding: 'PLAIN', bytes: new Uint8Array(words.buffer, 0, at * 4) };
 }
 
 /** Lengths, then all the bytes in one piece: as `TextVector` has them. */
@@ -130,14 +144,9 @@ export function flagBody(vector: NumberVector, start: number, end: number): Body
   return { encoding: 'PLAIN', bytes };
 }
 
-export function levelsOf(vector: { isNull(i: number): boolean }, start: number, end: number): Levels {
-  const levels = new Uint8Array(end - start);
-  let nulls = 0;
-  for (let i = start; i < end; i++) {
-    if (vector.isNull(i)) nulls++;
-    else levels[i - start] = 1;
-  }
-  return nulls === 0 ? null : levels;
+export function levelsOf(vector: Vector, start: number, end: number): Levels {
+  const levels = vector.presence(start, end);
+  return levels.includes(0) ? levels : null;
 }
 
 function countOnes(levels: Uint8Array): number {

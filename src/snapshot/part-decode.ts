@@ -10,7 +10,16 @@ import {
   readNumbers,
   readTexts,
 } from './pages-read.ts';
-import { type Codes, codesFor, DictionaryVector, NumberVector, TextVector, type Vector } from './vectors.ts';
+import {
+  codesFor,
+  DictionaryVector,
+  NumberVector,
+  narrowed,
+  TextVector,
+  type Vector,
+  workCodes,
+  workNumbers,
+} from './vectors.ts';
 
 /** One column of all row groups as a vector. Throws plain Errors for malformed bytes. */
 export function decodeColumn(
@@ -23,11 +32,14 @@ export function decodeColumn(
     return allNull(definition, rows);
   const chunks = metadata.row_groups.map((group) => chunkOf(bytes, group, definition));
   const kind = definition.kind;
+  if (chunks.every(({ pages }) => pages.every(({ values }) => values === 0))) {
+    if (isOptional(definition)) return allNull(definition, rows);
+  }
   if (kind === 'text') return decodeTexts(chunks, rows);
   if (kind === 'dictionary' || kind === 'datasets' || kind === 'constant') {
     return decodeDictionary(chunks, rows, definition);
   }
-  const numbers = new Float64Array(rows);
+  const numbers = workNumbers(rows);
   let at = 0;
   for (const page of chunks.flatMap((chunk) => chunk.pages)) {
     if (kind === 'flag') readFlags(page, numbers, at);
@@ -49,7 +61,7 @@ function metaOf(group: RowGroup, { name }: ColumnDefinition) {
   return group.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data;
 }
 
-/** A column that came after the part was written. */
+/** A column that came after the part was written, or that no row has a value of. */
 function allNull({ kind }: ColumnDefinition, rows: number): Vector {
   if (kind === 'text') return TextVector.nulls(rows);
   if (kind === 'dictionary') return new DictionaryVector(codesFor(1, rows), [null]);
@@ -99,7 +111,7 @@ function decodeDictionary(
     codeOf.set(text, code);
     return code;
   };
-  const all = new Uint32Array(rows);
+  const all = workCodes(rows).fill(0);
   let row = 0;
   for (const chunk of chunks) {
     const known = chunk.dictionary === null ? null : Uint32Array.from(chunk.dictionary, intern);
@@ -109,9 +121,7 @@ function decodeDictionary(
       row += page.rows;
     }
   }
-  const codes: Codes = codesFor(dictionary.length, rows);
-  codes.set(all);
-  const vector = new DictionaryVector(codes, dictionary);
+  const vector = new DictionaryVector(narrowed(all, dictionary.length), dictionary);
   // Parsed now, so that what is no list of tables is found here and not in the middle of a view.
   if (definition.kind === 'datasets')
     for (let code = 1; code < dictionary.length; code++) vector.datasets(code);
@@ -155,8 +165,10 @@ export function checkGroup(
   mark: ColumnDefinition,
   marks: Vector,
 ): void {
+  if (vector.isAllNull && marks.isAllNull) return;
   const values = vector.presence();
   const groups = mark.kind === 'flag' ? flagsOf(marks as NumberVector) : marks.presence();
+  if (Buffer.compare(values, groups) === 0) return;
   for (let i = 0; i < values.length; i++) {
     const isOdd = values[i] === 0 ? groups[i] === 1 && !definition.nullable : groups[i] === 0;
     if (isOdd) fail(`row ${i} is at odds with ${mark.name}`);

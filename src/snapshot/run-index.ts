@@ -16,7 +16,7 @@ export class RunIndex {
     const slots = new Int32Array(size);
     this.#slots = slots;
     for (let row = 0; row < ids.length; row++) {
-      let slot = hash(ids.bytes, ids.start(row), ids.start(row + 1)) % size;
+      let slot = slotOf(hash(ids.bytes, ids.start(row), ids.start(row + 1)), size);
       while (slots[slot] !== 0) slot = slot + 1 === size ? 0 : slot + 1;
       slots[slot] = row + 1;
     }
@@ -40,7 +40,7 @@ export class RunIndex {
   #lookup(bytes: Uint8Array, start: number, end: number): number {
     const ids = this.#ids;
     const size = this.#slots.length;
-    let slot = hash(bytes, start, end) % size;
+    let slot = slotOf(hash(bytes, start, end), size);
     for (let row = this.#slots[slot]! - 1; row >= 0; row = this.#slots[slot]! - 1) {
       if (equal(bytes, start, end, ids.bytes, ids.start(row), ids.start(row + 1))) return row;
       slot = slot + 1 === size ? 0 : slot + 1;
@@ -63,6 +63,11 @@ function hash(bytes: Uint8Array, start: number, end: number): number {
   for (let i = start; i < end; i++) h = Math.imul(h ^ bytes[i]!, 0x01000193);
   h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
   return (h ^ (h >>> 13)) >>> 0;
+}
+
+/** By multiplying: the remainder of a number beyond 2^31 takes ten times as long. */
+function slotOf(hash: number, size: number): number {
+  return Math.floor(hash * 2 ** -32 * size);
 }
 
 function equal(a: Uint8Array, startA: number, endA: number, b: Uint8Array, startB: number, endB: number) {

@@ -41,6 +41,11 @@ export interface Bounds {
 }
 
 export function numberBounds(vector: NumberVector, start: number, end: number, wanted: boolean): Bounds {
+  if (start === 0 && end === vector.length) {
+    const { min, max, nullCount } = vector;
+    const known = wanted && nullCount < end;
+    return { min: known ? min : null, max: known ? max : null, nullCount };
+  }
   let min = Number.POSITIVE_INFINITY;
   let max = Number.NEGATIVE_INFINITY;
   let nullCount = 0;
@@ -62,13 +67,22 @@ export function textBounds(vector: TextVector, start: number, end: number, wante
     if (vector.isNull(i)) {
       nullCount++;
     } else if (wanted) {
-      if (min === -1 || compareRows(vector, i, min) < 0) min = i;
-      if (max === -1 || compareRows(vector, i, max) > 0) max = i;
+      // Ids mostly rise, and what is above the greatest is not below the least.
+      if (max === -1) min = max = i;
+      else if (compareRows(vector, i, max) > 0) max = i;
+      else if (compareRows(vector, i, min) < 0) min = i;
     }
   }
   const bytesOf = (i: number) =>
     i === -1 ? null : vector.bytes.subarray(vector.start(i), vector.start(i + 1));
   return { min: bytesOf(min), max: bytesOf(max), nullCount };
+}
+
+/** Of rows that have every entry. */
+export function entryBounds(entries: readonly Uint8Array[], nullCount: number, wanted: boolean): Bounds {
+  const bounds: Bounds = { min: null, max: null, nullCount };
+  if (wanted) for (const entry of entries) widen(bounds, entry, entry);
+  return bounds;
 }
 
 /** `local` maps a code to 1 + its place in `entries`. */

@@ -1,6 +1,6 @@
 import { RunfoldError } from '../core/errors.ts';
 import { wellFormed } from './datasets.ts';
-import { type Codes, codesFor, DictionaryVector, NumberVector, TextVector } from './vectors.ts';
+import { DictionaryVector, NumberVector, narrowed, TextVector } from './vectors.ts';
 
 /** Grow by doubling; `build` takes what was filled. A builder is used once. */
 export class NumberBuilder {
@@ -23,10 +23,10 @@ export class NumberBuilder {
 
   gather(from: NumberVector, indexes: Uint32Array): void {
     this.#reserve(indexes.length);
-    const out = this.#numbers;
-    let at = this.#length;
-    for (let k = 0; k < indexes.length; k++) out[at++] = from.raw(indexes[k]!);
-    this.#length = at;
+    const end = this.#length + indexes.length;
+    if (from.isAllNull) this.#numbers.fill(Number.NaN, this.#length, end);
+    else from.gatherTo(this.#numbers, this.#length, indexes);
+    this.#length = end;
   }
 
   build(): NumberVector {
@@ -45,8 +45,9 @@ export class NumberBuilder {
 export class DictionaryBuilder {
   #codes: Uint32Array;
   #length = 0;
-  readonly #dictionary: (string | null)[] = [null];
-  readonly #codeOf = new Map<string, number>();
+  #dictionary: (string | null)[] = [null];
+  /** Made when a value first has to be looked up. */
+  #codeOf: Map<string, number> | null = null;
   /** Codes of the last source in ours, 0 where not yet known: copies mostly come from one source. */
   #source: DictionaryVector | null = null;
   #mapping = new Uint32Array(0);
@@ -67,6 +68,11 @@ export class DictionaryBuilder {
 
   gather(from: DictionaryVector, indexes: Uint32Array): void {
     this.#reserve(indexes.length);
+    if (from.isAllNull) {
+      this.#length += indexes.length;
+      return;
+    }
+    if (this.#dictionary.length === 1 && indexes.length * 2 >= from.length) this.#adopt(from);
     this.#translate(from, 0);
     const mapping = this.#mapping;
     const { codes } = from;
@@ -81,9 +87,15 @@ export class DictionaryBuilder {
   }
 
   build(): DictionaryVector {
-    const codes: Codes = codesFor(this.#dictionary.length, this.#length);
-    codes.set(this.#codes.subarray(0, this.#length));
+    const codes = narrowed(this.#codes.subarray(0, this.#length), this.#dictionary.length);
     return new DictionaryVector(codes, this.#dictionary);
+  }
+
+  /** Takes over the dictionary of a source most of whose rows come: few of its entries will have no row. */
+  #adopt(from: DictionaryVector): void {
+    this.#dictionary = from.dictionary.slice();
+    this.#source = from;
+    this.#mapping = Uint32Array.from(from.dictionary.keys());
   }
 
   #translate(from: DictionaryVector, code: number): number {
@@ -100,6 +112,7 @@ export class DictionaryBuilder {
   }
 
   #intern(value: string): number {
+    this.#codeOf ??= this.#lookup();
     const known = this.#codeOf.get(value);
     if (known !== undefined) return known;
     const text = wellFormed(value);
@@ -107,6 +120,12 @@ export class DictionaryBuilder {
     const code = this.#dictionary.push(text) - 1;
     this.#codeOf.set(text, code);
     return code;
+  }
+
+  #lookup(): Map<string, number> {
+    const codeOf = new Map<string, number>();
+    for (let code = 1; code < this.#dictionary.length; code++) codeOf.set(this.#dictionary[code]!, code);
+    return codeOf;
   }
 
   #reserve(more: number): void {
@@ -119,6 +138,8 @@ export class DictionaryBuilder {
 }
 
 const encoder = new TextEncoder();
+/** More rows may follow, and may be longer: growing copies everything. */
+const TEXT_SLACK = 1.1;
 /** Offsets are signed 32-bit numbers. */
 const TEXT_BYTES_MAX = 0x7fff_ffff;
 
@@ -150,6 +171,10 @@ export class TextBuilder {
   /** Neighbours in the source are copied in one piece. */
   gather(from: TextVector, indexes: Uint32Array): void {
     this.#reserveRows(indexes.length);
+    if (this.#length === 0 && indexes.length <= from.length) {
+      const expected = from.bytes.length * (indexes.length / from.length) * TEXT_SLACK;
+      this.#reserveBytes(Math.min(Math.ceil(expected) || 0, TEXT_BYTES_MAX));
+    }
     for (let k = 0; k < indexes.length; ) {
       const first = indexes[k]!;
       let run = 1;

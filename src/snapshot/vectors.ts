@@ -78,9 +78,27 @@ export class NumberVector {
     }
   }
 
+  /** Numbers of the rows with these indexes, NaN for null, written to `out` from `at`. */
+  gatherTo(out: Float64Array, at: number, indexes: Uint32Array): void {
+    const low = this.#low;
+    const high = this.#high;
+    const base = this.#base;
+    const isWide = base !== base;
+    for (let k = 0; k < indexes.length; k++) {
+      const i = indexes[k]!;
+      const value = high === null ? low[i]! : low[i]! + high[i]! * 2 ** 32;
+      out[at++] = isWide ? value : value === 0 ? Number.NaN : value + base;
+    }
+  }
+
+  get isAllNull(): boolean {
+    return this.nullCount === this.length;
+  }
+
   /** 1 for a value, 0 for null, of the rows from `start` to `end`. */
   presence(start = 0, end = this.length): Uint8Array {
     const present = new Uint8Array(end - start);
+    if (this.isAllNull) return present;
     if (this.nullCount === 0) return present.fill(1);
     const low = this.#low;
     const high = this.#high;
@@ -99,15 +117,47 @@ export class NumberVector {
 }
 
 function narrow(numbers: Float64Array, distinct: number, base: number, high: Uint8Array | null): Codes {
-  const low = codesFor(distinct, numbers.length);
+  // One loop over one kind of array, which is then narrowed in one piece: a loop over three kinds takes twice as long.
+  const wide = workCodes(numbers.length);
   for (let i = 0; i < numbers.length; i++) {
     const value = numbers[i]!;
-    if (value !== value) continue;
+    if (value !== value) {
+      wide[i] = 0;
+      continue;
+    }
     // The store keeps the low 32 bits.
-    low[i] = value - base;
+    wide[i] = value - base;
     if (high !== null) high[i] = (value - base) / 2 ** 32;
   }
-  return low;
+  return narrowed(wide, distinct);
+}
+
+/** A copy in the narrowest array for codes below `distinct`. */
+export function narrowed(codes: Uint32Array, distinct: number): Codes {
+  if (distinct <= 0x100) return new Uint8Array(codes);
+  return distinct <= 0x1_0000 ? new Uint16Array(codes) : codes.slice();
+}
+
+/** Most columns of a head fit; larger arrays are made anew. */
+const WORK_LENGTH = 64 * 1024;
+let numbersToWorkIn: Float64Array | null = null;
+let codesToWorkIn: Uint32Array | null = null;
+
+/**
+ * An array whose contents are anything, good until the next call and never to be kept: each column of a head goes through
+ * one of these, and making them anew would collect garbage at every fold.
+ */
+export function workNumbers(length: number): Float64Array {
+  if (length > WORK_LENGTH) return new Float64Array(length);
+  numbersToWorkIn ??= new Float64Array(WORK_LENGTH);
+  return numbersToWorkIn.subarray(0, length);
+}
+
+/** As `workNumbers`. */
+export function workCodes(length: number): Uint32Array {
+  if (length > WORK_LENGTH) return new Uint32Array(length);
+  codesToWorkIn ??= new Uint32Array(WORK_LENGTH);
+  return codesToWorkIn.subarray(0, length);
 }
 
 /** The narrowest array of `length` zeros for codes below `distinct`. */
@@ -139,9 +189,15 @@ export class DictionaryVector {
     return this.codes[i] === 0;
   }
 
+  /** Whether no row has a value, as far as can be told without looking at each. */
+  get isAllNull(): boolean {
+    return this.dictionary.length === 1;
+  }
+
   /** As that of `NumberVector`. */
   presence(start = 0, end = this.length): Uint8Array {
     const present = new Uint8Array(end - start);
+    if (this.isAllNull) return present;
     const { codes } = this;
     for (let i = start; i < end; i++) if (codes[i] !== 0) present[i - start] = 1;
     return present;
@@ -176,7 +232,11 @@ export class TextVector {
   readonly offsets: Int32Array;
   readonly #buffer: Buffer;
 
-  constructor(bytes: Uint8Array = NO_BYTES, offsets: Int32Array = new Int32Array(1)) {
+  /** As that of `DictionaryVector`; where true the offsets are shared. */
+  readonly isAllNull: boolean;
+
+  constructor(bytes: Uint8Array = NO_BYTES, offsets: Int32Array = new Int32Array(1), isAllNull = false) {
+    this.isAllNull = isAllNull;
     this.bytes = bytes;
     this.offsets = offsets;
     this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -190,7 +250,7 @@ export class TextVector {
   static nulls(length: number): TextVector {
     if (allNull.length < length + 1)
       allNull = new Int32Array(Math.max(length + 1, allNull.length * 2)).fill(~0);
-    return new TextVector(NO_BYTES, allNull.subarray(0, length + 1));
+    return new TextVector(NO_BYTES, allNull.subarray(0, length + 1), true);
   }
 
   start(i: number): number {
@@ -210,12 +270,13 @@ export class TextVector {
   /** As that of `NumberVector`. */
   presence(start = 0, end = this.length): Uint8Array {
     const present = new Uint8Array(end - start);
+    if (this.isAllNull) return present;
     const { offsets } = this;
     for (let i = start; i < end; i++) if (offsets[i]! >= 0) present[i - start] = 1;
     return present;
   }
 
   get sizeBytes(): number {
-    return this.bytes.byteLength + (this.offsets.buffer === allNull.buffer ? 0 : this.offsets.byteLength);
+    return this.bytes.byteLength + (this.isAllNull ? 0 : this.offsets.byteLength);
   }
 }

@@ -242,6 +242,34 @@ describe('law 5: the state hash is the previous one plus what was added minus wh
   });
 });
 
+describe('the state hash of rows', () => {
+  it('is the sum over their ids and revisions, whatever ids of whatever length', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.tuple(
+            fc.string({ unit: 'grapheme', maxLength: 40 }),
+            fc.maxSafeNat().map((n) => n + 1),
+          ),
+          {
+            maxLength: 20,
+          },
+        ),
+        (all) => {
+          const text = StateHash.empty();
+          const bytes = StateHash.empty();
+          for (const [id, revision] of all) {
+            text.add(id, revision);
+            const utf8 = Buffer.from(`x${id}y`);
+            bytes.addUtf8(utf8, 1, utf8.length - 1, revision);
+          }
+          expect(bytes.hex()).toBe(text.hex());
+        },
+      ),
+    );
+  });
+});
+
 describe('law 2: snapshot + tail ≡ full replay ≡ projection of all canonical runs', () => {
   it('for random histories, cut anywhere, delivered in any order and twice', () => {
     const cases = histories(['r1', 'r2', 'r3', 'r4']).chain((history) =>
