@@ -1,7 +1,7 @@
 import { isTerminal, type RunStatus } from '../runs/run.ts';
 import type { Rows } from '../snapshot/rows.ts';
 import { type Codes, codesFor, type NumberVector } from '../snapshot/vectors.ts';
-import { compareDatasets, type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.ts';
+import { type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.ts';
 
 /**
  * What views ask of rows, worked out once per `Rows`, which never change: a refresh that brings only a tail reuses it.
@@ -110,24 +110,39 @@ function build(rows: Rows): RowIndex {
   const statuses = rows.codes('status');
   const isActive = statusFlags(rows, (status) => !isTerminal(status));
   const isSuccess = statusFlags(rows, (status) => status === 'SUCCEEDED');
+  const updated = rows.vector('updated_at') as NumberVector;
   const numbers = new Uint32Array(rows.length);
   const active: number[] = [];
   const latest: number[] = [];
   const success: number[] = [];
+  /** When those changed: beside each other, where their rows lie far apart. */
+  const latestAt: number[] = [];
+  const successAt: number[] = [];
   const counts: number[] = [];
   for (let i = 0; i < rows.length; i++) {
     const { number } = cache.of(i);
     const status = statuses[i]!;
+    const at = updated.raw(i);
     numbers[i] = number;
     if (number === counts.length) {
-      counts.push(1);
-      latest.push(i);
-      success.push(isSuccess[status] === 1 ? i : -1);
-    } else {
-      counts[number]!++;
-      if (order(i, latest[number]!) < 0) latest[number] = i;
-      if (isSuccess[status] === 1 && (success[number]! < 0 || order(i, success[number]!) < 0))
-        success[number] = i;
+      counts.push(0);
+      latest.push(-1);
+      latestAt.push(-1);
+      success.push(-1);
+      successAt.push(-1);
+    }
+    counts[number]!++;
+    // More than the last change is asked for only where it is the same.
+    if (at > latestAt[number]! || (at === latestAt[number] && order(i, latest[number]!) < 0)) {
+      latest[number] = i;
+      latestAt[number] = at;
+    }
+    if (
+      isSuccess[status] === 1 &&
+      (at > successAt[number]! || (at === successAt[number] && order(i, success[number]!) < 0))
+    ) {
+      success[number] = i;
+      successAt[number] = at;
     }
     if (isActive[status] === 1) active.push(i);
   }
@@ -143,11 +158,12 @@ function build(rows: Rows): RowIndex {
 }
 
 function tablesOfShapes(
-  { shapes, tables }: ShapeCache,
+  cache: ShapeCache,
   latestOfShape: readonly number[],
   successOfShape: readonly number[],
   order: (i: number, j: number) => number,
 ): Pick<RowIndex, 'latest' | 'success' | 'upstream' | 'downstream' | 'written' | 'placeOf' | 'edges'> {
+  const { shapes, tables } = cache;
   const latest = new Int32Array(tables.length).fill(-1);
   const success = new Int32Array(tables.length).fill(-1);
   const upstream = new Uint32Array(tables.length);
@@ -165,9 +181,10 @@ function tablesOfShapes(
     upstream[to]!++;
     downstream[from]!++;
   }
-  const written = Uint32Array.from(tables.keys())
-    .filter((number) => latest[number]! >= 0)
-    .sort((a, b) => compareDatasets(tables[a]!.table, tables[b]!.table));
+  const written = Uint32Array.from(
+    cache.sorted((number) => latest[number]! >= 0),
+    ({ number }) => number,
+  );
   const placeOf = new Int32Array(tables.length).fill(-1);
   for (const [place, number] of written.entries()) placeOf[number] = place;
   return { latest, success, upstream, downstream, written, placeOf, edges };
