@@ -1,9 +1,9 @@
 import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { type Note, unwatched } from '../src/core/telemetry.ts';
 import { entryTime } from '../src/log/tail.ts';
-import type { Manifest, Policy } from '../src/manifest/manifest.ts';
+import type { Manifest, Policy, Tombstone } from '../src/manifest/manifest.ts';
 import { commitManifest } from '../src/manifest/manifest-store.ts';
-import { manifestKey, nameOfKey } from '../src/store/keys.ts';
+import { manifestKey, nameOfKey, partKey } from '../src/store/keys.ts';
 import { type Collected, collect } from './collect.ts';
 import type { CompactorContext } from './context.ts';
 import { isOldPart } from './parts.ts';
@@ -20,6 +20,7 @@ export interface Compacted {
   entries: number;
   records: number;
   rows: number;
+  /** Entries and history parts that this call has found corrupt and set aside. */
   quarantined: number;
   /** Entries that stay in the log because of an unconfirmed intent. */
   waiting: number;
@@ -114,7 +115,18 @@ function hasWork(context: CompactorContext, found: Found, work: Plan): boolean {
   const horizon = horizonAt(manifest, manifest.policy, listedAt);
   if (manifest.parts.some((part) => isPastPart(part, horizon)) || retired(work.base, horizon).length > 0)
     return true;
-  return manifest.tombstones.some(({ deleted_at }) => listedAt - deleted_at > context.limits.tombstoneTtlMs);
+  return manifest.tombstones.some(
+    (tombstone) =>
+      listedAt - tombstone.deleted_at > context.limits.tombstoneTtlMs && canSettle(found, tombstone),
+  );
+}
+
+/** Whether a fold brings the tombstone nearer to its end: not where only parts in quarantine still need it. */
+function canSettle({ orgId, current }: Found, { folded_at }: Tombstone): boolean {
+  const { parts, quarantine } = current.manifest!;
+  const setAside = new Set(quarantine.map(({ key }) => key));
+  const stale = parts.filter(({ level, written_at }) => level > 0 && written_at < folded_at);
+  return stale.length === 0 || stale.some(({ name }) => !setAside.has(partKey(orgId, name)));
 }
 
 function sameIntents({ intents }: Plan, manifest: Manifest | null): boolean {
@@ -133,6 +145,8 @@ async function finish(
   signal: AbortSignal | undefined,
 ): Promise<Compacted> {
   const collected = await collect(context, found, { signal });
+  const known = new Set(found.current.manifest?.quarantine.map(({ key }) => key));
+  const quarantined = manifest?.quarantine.filter(({ key }) => !known.has(key)).length ?? 0;
   const waiting = found.unfolded.length - work.consumed.length - work.quarantined.length;
   note({
     outcome,
@@ -141,7 +155,7 @@ async function finish(
     ties: outcome === 'committed' ? (manifest?.fold.ties ?? 0) : 0,
     waiting,
     lag_ms: lagOf(found),
-    quarantined: work.quarantined.length,
+    quarantined,
     quarantine: manifest?.quarantine.filter(({ released }) => !released).length ?? 0,
     collected: collected.objects,
     garbage: garbageOf(found, manifest) - collected.objects,
@@ -153,7 +167,7 @@ async function finish(
     entries: work.consumed.length,
     records: work.records,
     rows: manifest?.rows ?? 0,
-    quarantined: work.quarantined.length,
+    quarantined,
     waiting,
     collected,
     write_amplification:

@@ -1,13 +1,13 @@
 import { stateHashOf } from '../src/catalog/fold.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import { OutcomeUnknownError } from '../src/core/errors.ts';
+import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
-import type { Part, Tombstone } from '../src/manifest/manifest.ts';
+import type { Part, Quarantined, Tombstone } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import { PROJECTION_VERSION } from '../src/runs/projection.ts';
 import { partStatistics } from '../src/snapshot/codec.ts';
 import { decodeGroups, encodeGroups } from '../src/snapshot/history-index.ts';
-import { mergeHistory } from '../src/snapshot/history-merge.ts';
+import { type MergedHistory, mergeHistory } from '../src/snapshot/history-merge.ts';
 import { sealHistory } from '../src/snapshot/history-seal.ts';
 import type { HistoryRange } from '../src/snapshot/history-select.ts';
 import type { EncodedHistory } from '../src/snapshot/history-write.ts';
@@ -27,6 +27,8 @@ export interface NextParts {
   /** Runs dropped by retention, deletes and merges, over (run id, revision). */
   removed: StateHash;
   rowsWritten: number;
+  /** History parts that a merge met corrupt: they stay as they are, until `repair`. */
+  quarantined: Quarantined[];
 }
 
 export interface PartsInput {
@@ -39,6 +41,8 @@ export interface PartsInput {
   headChanged: boolean;
   horizon: number | null;
   tombstones: readonly Tombstone[];
+  /** Keys that are set aside already: such a part is not read again. */
+  quarantine: ReadonlySet<string>;
   /** Rewrite the head, and one history part, where an older runfold wrote them. */
   upgrade?: boolean | undefined;
 }
@@ -51,9 +55,18 @@ export function isOldPart({ projection = 1 }: Part): boolean {
 /**
  * Head and history of the next version: retire, seal, merge, write. Reads history only where parts merge or a tombstone
  * has to be worked in. Requests: one PUT per new part; of each merged part, one ranged GET per row group.
+ *
+ * A corrupt history part stops nobody: it is put into quarantine and left out of the merge. It is still a part of the
+ * org, so its rows still count in the state hash, and whoever asks for them is told that it is corrupt.
  */
 export async function nextParts(context: CompactorContext, input: PartsInput): Promise<NextParts> {
-  const next: NextParts = { parts: [], dropped: [], removed: StateHash.empty(), rowsWritten: 0 };
+  const next: NextParts = {
+    parts: [],
+    dropped: [],
+    removed: StateHash.empty(),
+    rowsWritten: 0,
+    quarantined: [],
+  };
   const { head, sealed } = await splitHead(context, input, next);
   next.parts.push(head);
   for (const part of input.current) {
@@ -110,12 +123,19 @@ async function splitHead(
 async function mergeLevels(context: CompactorContext, input: PartsInput, next: NextParts): Promise<void> {
   const { mergeFanIn, historyRowsMax } = context.limits;
   for (let level = 1; ; level++) {
-    const parts = next.parts.filter((part) => part.level === level);
-    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-    if (parts.length >= mergeFanIn && rows <= historyRowsMax)
-      await rewrite(context, input, next, parts, level + 1);
+    for (let merged = false; !merged; ) {
+      const parts = next.parts.filter((part) => part.level === level && !isSetAside(input, next, part));
+      const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+      if (parts.length < mergeFanIn || rows > historyRowsMax) break;
+      merged = await tryRewrite(context, input, next, parts, level + 1);
+    }
     if (!next.parts.some((part) => part.level > level)) return;
   }
+}
+
+function isSetAside({ orgId, quarantine }: PartsInput, { quarantined }: NextParts, { name }: Part): boolean {
+  const key = partKey(orgId, name);
+  return quarantine.has(key) || quarantined.some((one) => one.key === key);
 }
 
 /** One part a fold, so that a delete never makes a fold as dear as the whole history. */
@@ -127,18 +147,47 @@ async function workInTombstones(
   const due = input.tombstones.filter(
     ({ deleted_at }) => input.listedAt - deleted_at > context.limits.tombstoneTtlMs,
   );
-  const stale = next.parts.find(
-    (part) => part.level > 0 && due.some(({ folded_at }) => part.written_at < folded_at),
-  );
-  if (stale !== undefined) await rewrite(context, input, next, [stale], stale.level);
+  for (let worked = false; !worked; ) {
+    const stale = next.parts.find(
+      (part) =>
+        part.level > 0 &&
+        !isSetAside(input, next, part) &&
+        due.some(({ folded_at }) => part.written_at < folded_at),
+    );
+    if (stale === undefined) return;
+    worked = await tryRewrite(context, input, next, [stale], stale.level);
+  }
 }
 
-/** The lowest level first, one part a fold: a fold stays as cheap as ever, and the next one goes on. */
+/**
+ * The lowest level first, one part a fold: a fold stays as cheap as ever, and the next one goes on. Somebody asked for it,
+ * so a corrupt part is an error, and not a matter for later.
+ */
 async function upgradeOne(context: CompactorContext, input: PartsInput, next: NextParts): Promise<void> {
   const [old] = next.parts
     .filter((part) => part.level > 0 && isOldPart(part))
     .sort((a, b) => a.level - b.level);
   if (old !== undefined) await rewrite(context, input, next, [old], old.level);
+}
+
+/** As `rewrite`; false where one of them is corrupt: it is in quarantine then, and nothing was written. */
+async function tryRewrite(
+  context: CompactorContext,
+  input: PartsInput,
+  next: NextParts,
+  parts: readonly Part[],
+  level: number,
+): Promise<boolean> {
+  try {
+    await rewrite(context, input, next, parts, level);
+    return true;
+  } catch (error) {
+    const isOneOfThem =
+      error instanceof CorruptError && parts.some(({ name }) => partKey(input.orgId, name) === error.key);
+    if (!isOneOfThem) throw error;
+    next.quarantined.push({ key: error.key, reason: error.message, since: input.listedAt });
+    return false;
+  }
 }
 
 async function rewrite(
@@ -148,8 +197,21 @@ async function rewrite(
   parts: readonly Part[],
   level: number,
 ): Promise<void> {
-  const { orgId, horizon } = input;
-  const deleted = new Map(input.tombstones.map(({ run_id, revision }) => [run_id, revision]));
+  const merged = await mergeParts(context, input, parts);
+  for (const part of parts) drop(next, part);
+  next.removed = next.removed.plus(merged.dropped);
+  if (merged.runs === 0) return;
+  next.parts.push(await writeHistory(context, input, level, merged));
+  next.rowsWritten += merged.runs;
+}
+
+/** Throws CorruptError with the key of the part that is. */
+async function mergeParts(
+  context: CompactorContext,
+  { orgId, horizon, tombstones }: PartsInput,
+  parts: readonly Part[],
+): Promise<MergedHistory> {
+  const deleted = new Map(tombstones.map(({ run_id, revision }) => [run_id, revision]));
   const sources = parts.map((part) => {
     const key = partKey(orgId, part.name);
     return {
@@ -158,17 +220,12 @@ async function rewrite(
       read: (range: HistoryRange) => readGroups(context.store, orgId, part, range),
     };
   });
-  const merged = await mergeHistory(orgId, sources, {
+  return mergeHistory(orgId, sources, {
     groupRows: context.limits.historyGroupRows,
     drop: (rows, i) =>
       isPastRow(rows, i, horizon) ||
       (deleted.size > 0 && (deleted.get(rows.runId(i)) ?? 0) >= rows.revision(i)),
   });
-  for (const part of parts) drop(next, part);
-  next.removed = next.removed.plus(merged.dropped);
-  if (merged.runs === 0) return;
-  next.parts.push(await writeHistory(context, input, level, merged));
-  next.rowsWritten += merged.runs;
 }
 
 async function writeHead(

@@ -18,7 +18,14 @@ import { StateHash } from '../src/manifest/state-hash.ts';
 import type { DeleteRecord } from '../src/runs/record.ts';
 import { isTerminal } from '../src/runs/run.ts';
 import type { Rows } from '../src/snapshot/rows.ts';
-import { garbageKey, manifestCopyKey, manifestKey, nameOfKey, partKey } from '../src/store/keys.ts';
+import {
+  garbageKey,
+  manifestCopyKey,
+  manifestKey,
+  nameOfKey,
+  partKey,
+  partsPrefix,
+} from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { nextParts } from './parts.ts';
@@ -57,6 +64,7 @@ export async function prepare(
     horizon,
     tombstones,
     upgrade: change.upgrade,
+    quarantine: new Set(change.rebuild ? [] : manifest?.quarantine.map(({ key }) => key)),
   });
   const before = StateHash.parse(manifest?.state_hash ?? StateHash.empty().hex());
   const added = change.rebuild ? folded.added.plus(stateHashOf(work.base)) : folded.added;
@@ -118,7 +126,11 @@ export async function prepare(
     horizon,
     intents: work.intents,
     tombstones: tombstones.filter((tombstone) => isNeeded(context, tombstone, next.parts, listedAt)),
-    quarantine: change.rebuild ? [...work.quarantined] : [...stillQuarantined(found), ...work.quarantined],
+    quarantine: [
+      ...(change.rebuild ? [] : stillQuarantined(found)),
+      ...work.quarantined,
+      ...next.quarantined,
+    ],
     garbage: [...stillWaiting(found), ...lists.map(({ ref }) => ref)],
   };
 }
@@ -205,11 +217,16 @@ async function putList(
 
 /**
  * Without entries that are gone: `repair` released them, and their grace is over. One that is not in a listing from
- * before its quarantine may just be new.
+ * before its quarantine may just be new. And without parts that no longer are any of the org, since the horizon passed
+ * all that they hold.
  */
-export function stillQuarantined({ current, quarantined, listedAt }: Found): Quarantined[] {
-  const quarantine = current.manifest?.quarantine ?? [];
-  return quarantine.filter(({ key, since }) => quarantined.includes(key) || since >= listedAt);
+export function stillQuarantined({ orgId, current, quarantined, listedAt }: Found): Quarantined[] {
+  const { quarantine = [], parts = [] } = current.manifest ?? {};
+  const isThere = (key: string) =>
+    key.startsWith(partsPrefix(orgId))
+      ? parts.some(({ name }) => partKey(orgId, name) === key)
+      : quarantined.includes(key);
+  return quarantine.filter(({ key, since }) => isThere(key) || since >= listedAt);
 }
 
 /**

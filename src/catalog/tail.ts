@@ -1,5 +1,6 @@
 import { entryTime, listRest, type ReadEntry, readEntries } from '../log/tail.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { logPrefix } from '../store/keys.ts';
 import type { ListPage, ObjectMeta } from '../store/object-store.ts';
 import type { Fill, LoadContext } from './context.ts';
 import type { Overlay } from './fold.ts';
@@ -44,7 +45,10 @@ export async function readTail(
   signal: AbortSignal | undefined,
 ): Promise<Tail> {
   const quarantined = new Set(manifest?.quarantine.map(({ key }) => key));
-  const missing = manifest?.quarantine.filter(({ released }) => !released).length ?? 0;
+  // A history part in quarantine is another matter: nothing of it is passed over, whoever asks for it is told.
+  const missing =
+    manifest?.quarantine.filter(({ key, released }) => !released && key.startsWith(logPrefix(orgId)))
+      .length ?? 0;
   // What was acknowledged under an older name is folded; what was not acknowledged need not show yet.
   const folded = manifest?.covers_until ?? 0;
   const tail = pages.items.filter(({ key }) => !quarantined.has(key) && (entryTime(key) ?? folded) >= folded);

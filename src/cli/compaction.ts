@@ -139,7 +139,7 @@ export async function showPass(
   }
 }
 
-/** An org of which something failed, or whose log holds entries that cannot be read. */
+/** An org of which something failed, or of which entries or parts were found that cannot be read. */
 export function isProblem(result: PassResult): boolean {
   if (result.outcome === 'failed' || result.quarantined > 0 || chores(result).some(isFailure)) return true;
   return result.expired !== undefined && !isFailure(result.expired) && result.expired.failed.length > 0;
@@ -155,8 +155,8 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
     for (const { message, code } of failures)
       output.note(`failed: org ${result.org_id}: ${plain(message)} (${code})`);
     if (result.outcome !== 'failed' && result.quarantined > 0) {
-      const entries = counted(result.quarantined, 'unreadable entry', 'unreadable entries');
-      output.note(`quarantined: org ${result.org_id}: ${entries}; see runfold inspect`);
+      const objects = counted(result.quarantined, 'unreadable object', 'unreadable objects');
+      output.note(`quarantined: org ${result.org_id}: ${objects}; see runfold inspect`);
     }
   }
   const compacted = results.filter((result) => result.outcome !== 'failed');

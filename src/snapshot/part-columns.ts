@@ -49,10 +49,7 @@ export class PartColumns implements VectorSource {
     try {
       return this.decode(column);
     } catch (error) {
-      throw new CorruptError(this.#key, errorMessage(error), {
-        cause: error,
-        hint: 'Run `runfold verify`, then `runfold repair`: it builds the snapshot anew from the canonical runs.',
-      });
+      throw new CorruptError(this.#key, errorMessage(error), { cause: error });
     }
   }
 

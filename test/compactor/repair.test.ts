@@ -9,7 +9,7 @@ import { verifyOrg } from '../../compactor/verify.ts';
 import { inspectOrg } from '../../src/cli/inspection.ts';
 import { crc32c } from '../../src/core/crc32c.ts';
 import { isRunfoldError } from '../../src/core/errors.ts';
-import { limits } from '../../src/core/limits.ts';
+import { type Limits, limits } from '../../src/core/limits.ts';
 import { type Random, seededRandom, uniform } from '../../src/core/random.ts';
 import { encodeManifest, type Manifest } from '../../src/manifest/manifest.ts';
 import { readManifest } from '../../src/manifest/manifest-store.ts';
@@ -39,8 +39,11 @@ interface Rot {
   kind: 'memory' | 'file';
   clock: FakeClock;
   world: World;
-  /** From now on one bit of the object is another; its checksum is what it was. */
-  flip(key: string): void;
+  /**
+   * From now on one bit of the object is another; its checksum is what it was. `at`: where, from 0 to 1; anywhere unless
+   * told.
+   */
+  flip(key: string, at?: number): void;
 }
 
 const dirs: string[] = [];
@@ -48,18 +51,18 @@ afterAll(() => {
   for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
 });
 
-async function rotOn(kind: Rot['kind'], random: Random): Promise<Rot> {
+async function rotOn(kind: Rot['kind'], random: Random, limitsOf: Partial<Limits> = LIMITS): Promise<Rot> {
   const clock = new FakeClock();
   if (kind === 'file') {
     const dir = mkdtempSync(join(tmpdir(), 'runfold-repair-'));
     dirs.push(dir);
     const world = await worldOn(verified(await openFileStore(dir, { clock, fsync: false })), {
       clock,
-      limits: LIMITS,
+      limits: limitsOf,
     });
-    const flip = (key: string) => {
+    const flip = (key: string, at = uniform(random)) => {
       const bytes = readFileSync(join(dir, key));
-      flipBit(bytes, random);
+      bytes[Math.floor(at * bytes.length)]! ^= 1 << (random.u32() % 8);
       writeFileSync(join(dir, key), bytes);
     };
     return { kind, clock, world, flip };
@@ -67,15 +70,11 @@ async function rotOn(kind: Rot['kind'], random: Random): Promise<Rot> {
   // Entries that do not travel in the listing, so that their bytes are always read.
   const memory = new MemoryStore({ clock, capabilities: { listMetadata: false } });
   const rotten = new Map<string, { at: number; bit: number; generation: string | null }>();
-  const world = await worldOn(verified(corrupting(memory, rotten)), { clock, limits: LIMITS });
-  const flip = (key: string) => {
-    rotten.set(key, { at: uniform(random), bit: random.u32() % 8, generation: null });
+  const world = await worldOn(verified(corrupting(memory, rotten)), { clock, limits: limitsOf });
+  const flip = (key: string, at = uniform(random)) => {
+    rotten.set(key, { at, bit: random.u32() % 8, generation: null });
   };
   return { kind, clock, world, flip };
-}
-
-function flipBit(bytes: Uint8Array, random: Random): void {
-  bytes[Math.floor(uniform(random) * bytes.length)]! ^= 1 << (random.u32() % 8);
 }
 
 /** Only the generation that was there rots: what is written later is new. */
@@ -351,6 +350,106 @@ describe('a head whose column was written corrupt, under the right checksum', ()
     await repairOrg(world.compactor, ORG);
     expect(await expectNeverServed(world)).toBe('served');
     expect((await verify(rot)).problems).toEqual([]);
+  });
+});
+
+describe('a corrupt history part', () => {
+  const MERGING = { ...LIMITS, headRowsMax: 5, mergeFanIn: 2 };
+
+  /** Enough runs that have ended to seal one part more. */
+  async function seal({ world, clock }: Rot, name: string) {
+    for (let n = 0; n < 12; n++) await ended(world, `${name}-${n}`, n);
+    await clock.advance(2 * limits().sealAgeMs);
+    return world.compact();
+  }
+
+  const historyOf = ({ parts }: Manifest) => parts.filter(({ level }) => level > 0);
+
+  async function withCorruptPart(kind: Rot['kind'], seed: number) {
+    const rot = await rotOn(kind, seededRandom(seed), MERGING);
+    await seal(rot, 'a');
+    const [part] = historyOf(await current(rot.world));
+    const key = partKey(ORG, part!.name);
+    // Among its row groups: the footer is for other readers, and a merge does without.
+    rot.flip(key, 0.1);
+    return { rot, key };
+  }
+
+  it.each(['memory', 'file'] as const)(
+    'is left out of merges, and the org goes on (%s store)',
+    async (kind) => {
+      for (const seed of [21, 22, 23]) {
+        const { rot, key } = await withCorruptPart(kind, seed);
+        const { world } = rot;
+        // Two parts of a level: a merge is due, and finds the first corrupt.
+        expect(await seal(rot, 'b')).toMatchObject({ outcome: 'committed', quarantined: 1 });
+        const after = await current(world);
+        expect(after.quarantine).toMatchObject([{ key, reason: expect.stringContaining('is corrupt') }]);
+        expect(historyOf(after).map(({ level }) => level)).toEqual([1, 1]);
+        const since = after.quarantine[0]!.since;
+
+        // The others merge without it, nobody finds it anew, and it stays an object and a part.
+        expect(await seal(rot, 'c')).toMatchObject({ outcome: 'committed', quarantined: 0 });
+        expect(await seal(rot, 'd')).toMatchObject({ outcome: 'committed', quarantined: 0 });
+        const later = await current(world);
+        expect(later.quarantine).toMatchObject([{ key, since }]);
+        expect(historyOf(later).some(({ name, level }) => partKey(ORG, name) === key && level === 1)).toBe(
+          true,
+        );
+        expect(historyOf(later).some(({ level }) => level > 1)).toBe(true);
+        expect(await world.store.head(key).then(Boolean, () => true)).toBe(true);
+        expect(await world.compact()).toMatchObject({ outcome: 'clean' });
+
+        // Head and tail answer, the part's rows are refused, and everybody who looks is told.
+        const catalog = await world.read();
+        expect(catalog.tables()).toHaveLength(3);
+        expect(catalog.stats.quarantined).toBe(0);
+        expect(await expectNeverServed(world)).toBe('refused');
+        const reported = await reportedBy(rot);
+        expect(reported.verify).toContain(key);
+        expect(reported.inspect).toContain(key);
+        const { problems } = await verify(rot);
+        expect(problems.filter(({ law }) => law === 5)).toEqual([]);
+        expect(problems.map(({ message }) => message)).toContainEqual(
+          expect.stringMatching(/^in quarantine/),
+        );
+
+        expect(await repairOrg(world.compactor, ORG)).toMatchObject({ discarded: [key], released: [] });
+        expect((await current(world)).quarantine).toEqual([]);
+        expect(await expectNeverServed(world)).toBe('served');
+        expect((await verify(rot)).problems).toEqual([]);
+        await world.store.close();
+      }
+    },
+  );
+
+  it('that a tombstone waits for does not make a version at every pass', async () => {
+    const { rot, key } = await withCorruptPart('memory', 24);
+    const { world, clock } = rot;
+    await clock.advance(1_000);
+    await world.session.recorder.apply(ORG, 'a-0', { type: 'delete' });
+    await world.compact();
+    await clock.advance(limits().tombstoneTtlMs + 60_000);
+    expect(await world.compact()).toMatchObject({ outcome: 'committed', quarantined: 1 });
+    expect(await current(world)).toMatchObject({ quarantine: [{ key }], tombstones: [{ run_id: 'a-0' }] });
+    expect(await world.compact()).toMatchObject({ outcome: 'clean' });
+    await repairOrg(world.compactor, ORG);
+    expect(await expectNeverServed(world)).toBe('served');
+    expect((await allRuns(world)).map(({ run_id }) => run_id)).not.toContain('a-0');
+  });
+
+  it('goes with what retention forgets, and leaves quarantine then', async () => {
+    const { rot, key } = await withCorruptPart('memory', 25);
+    const { world, clock } = rot;
+    await seal(rot, 'b');
+    expect((await current(world)).quarantine).toMatchObject([{ key }]);
+    await clock.advance(3 * 86_400_000);
+    for (let n = 0; n < 3; n++) await ended(world, `new-${n}`, n);
+    await compactOrg(world.compactor, ORG, { policy: { retain_ms: 86_400_000, time_travel_ms: 0 } });
+    await world.compact();
+    const { quarantine, parts } = await current(world);
+    expect(quarantine).toEqual([]);
+    expect(parts.map(({ name }) => partKey(ORG, name))).not.toContain(key);
   });
 });
 
