@@ -73,7 +73,7 @@ export function operatorLife(world: World): Life {
   };
 }
 
-const OWED: readonly string[] = ['delete', 'trace', 'trace_archived'];
+const OWED: readonly string[] = ['delete', 'trace', 'trace_archived', 'artifact'];
 const NOBODY = { run_id: 'nobody', attempt: 1 };
 
 /** Until it is answered, or `tries` are over. */
