@@ -67,13 +67,19 @@ export function operatorLife(world: World): Life {
       const { run_id: runId } = run;
       const call = strayCall(random, run, setup.removals);
       if (run === NOBODY && call.kind === 'create') continue;
-      if (call.kind === 'event' && OWED.includes(call.event.type)) owing = { orgId, runId, call };
+      if (isOwed(call)) owing = { orgId, runId, call };
       else await perform(world, desk, { orgId, runId }, call, uniform(random) < 0.3 ? 1 : undefined);
     }
   };
 }
 
 const OWED: readonly string[] = ['delete', 'trace', 'trace_archived', 'artifact'];
+
+/** What may change a run that has ended. A create does, where lineage events alone have made the run. */
+function isOwed(call: Call): boolean {
+  return call.kind === 'create' || (call.kind === 'event' && OWED.includes(call.event.type));
+}
+
 const NOBODY = { run_id: 'nobody', attempt: 1 };
 
 /** Until it is answered, or `tries` are over. */
