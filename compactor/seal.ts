@@ -1,7 +1,6 @@
 import { newestFirst, type RowRef, ShapeCache } from '../src/catalog/views.ts';
 import type { Limits } from '../src/core/limits.ts';
 import { isTerminal } from '../src/runs/run.ts';
-import { archiveTime } from '../src/runs/traces.ts';
 import type { Rows } from '../src/snapshot/rows.ts';
 
 export interface Sealing {
@@ -28,17 +27,15 @@ export function sealing(rows: Rows, now: number, limits: Limits): Sealing {
   const byUpdate = all.slice().sort((a, b) => rows.time('updated_at', b)! - rows.time('updated_at', a)!);
   const settledBy = now - limits.sealAgeMs;
   for (const [rank, i] of byUpdate.entries())
-    if (rank < limits.headRowsMax || changedAt(rows, i, limits) > settledBy) kept[i] = 1;
+    if (rank < limits.headRowsMax || changedAt(rows, i) > settledBy) kept[i] = 1;
   keepAnswers(rows, kept);
   keepExpiring(rows, kept, limits.headRowsMax / 2);
   const seal = all.filter((i) => kept[i] === 0);
   return seal.length < limits.headRowsMax ? nothing : { keep: all.filter((i) => kept[i] === 1), seal };
 }
 
-/** Archiving leaves `updated_at` alone; the archive's name tells when it was begun, at most a claim before its commit. */
-function changedAt(rows: Rows, i: number, { traceClaimMs }: Limits): number {
-  const archivedAt = archiveTime(rows.text('trace_uri', i));
-  return Math.max(rows.time('updated_at', i)!, archivedAt === null ? 0 : archivedAt + traceClaimMs);
+function changedAt(rows: Rows, i: number): number {
+  return rows.time('changed_at', i) ?? rows.time('updated_at', i)!;
 }
 
 function keepAnswers(rows: Rows, kept: Uint8Array): void {

@@ -331,8 +331,8 @@ function difference(run: Run, row: Projection | null, { manifest }: CatalogState
     return `the row is at revision ${row.revision}, the canonical run at ${run.revision}`;
   if (row.revision < run.indexed_revision)
     return `the row is at revision ${row.revision}; ${run.indexed_revision} should be visible`;
-  const { revision, updated_at, heartbeat_at, artifacts } = row;
-  return sameRow({ ...expected, revision, updated_at, heartbeat_at, artifacts }, row)
+  const { revision, updated_at, heartbeat_at, changed_at, artifacts } = row;
+  return sameRow({ ...expected, revision, updated_at, heartbeat_at, changed_at, artifacts }, row)
     ? null
     : 'the row differs by more than heartbeats and the clean-up of artifacts';
 }

@@ -122,7 +122,10 @@ const records: LogRecord[] = [
 const recordsV1: LogRecord[] = records.map((record) =>
   record.kind === 'delete'
     ? record
-    : { ...record, row: { ...record.row, trace: null, artifacts: null, projection_version: 1 } },
+    : {
+        ...record,
+        row: { ...record.row, changed_at: null, trace: null, artifacts: null, projection_version: 1 },
+      },
 );
 
 const manifest: Manifest = {

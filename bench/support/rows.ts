@@ -105,6 +105,7 @@ function realisticRow(
     error: message === null ? null : { code: pick(random, ERRORS), message },
     code_version: `2026.10.${below(random, 30)}`,
     first_created_at: null,
+    changed_at: null,
     trace: null,
     artifacts: null,
     projection_version: PROJECTION_VERSION,

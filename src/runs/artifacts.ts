@@ -1,15 +1,15 @@
 import { defaultLimits } from '../core/limits.ts';
 import type { ArtifactEvent, ArtifactRef, NewArtifact } from './events.ts';
 import { type Artifact, isTerminal, type Run } from './run.ts';
-import { changed, refused, same, type Transition } from './transition.ts';
+import { annotated, changed, refused, same, type Transition } from './transition.ts';
 
 type EventOf<E extends ArtifactEvent['type']> = Extract<ArtifactEvent, { type: E }>;
 type Artifacts = Readonly<Record<string, Artifact>>;
 
 /**
  * Pure: what one change makes of a run's artifacts. What callers register is a change like any other. The clean-up
- * (`expire`, `settle`) is none of the run's life: it must not make an old run the latest of its table, so it moves
- * neither `updated_at` nor `indexed_revision`, and whoever cleans up sends the record himself (docs/PROTOCOL.md).
+ * (`expire`, `settle`) does not move `indexed_revision`, and whoever cleans up sends the record himself (docs/PROTOCOL.md).
+ * Once the run has ended nothing of this is of its life any more, and `updated_at` stays: see `annotated`.
  */
 export function artifactTransition(run: Run, event: ArtifactEvent, now: number): Transition {
   if (event.type === 'put') return put(run, event, now);
@@ -93,7 +93,11 @@ function put(run: Run, event: EventOf<'put'>, now: number): Transition {
       'Register one artifact for many files, or split the work into more runs.',
     );
   }
-  return changed(run, now, { artifacts });
+  return registered(run, now, artifacts);
+}
+
+function registered(run: Run, now: number, artifacts: Record<string, Artifact>): Transition {
+  return isTerminal(run.status) ? annotated(run, now, { artifacts }) : changed(run, now, { artifacts });
 }
 
 type Asked = Pick<Artifact, 'uri' | 'media_type' | 'bytes' | 'rows' | 'statistics' | 'ttl_ms'>;
@@ -140,7 +144,7 @@ function drop(run: Run, event: EventOf<'drop'>, now: number): Transition {
   if (before.status !== 'PRESENT' || before.ttl_ms === 0) return same(run);
   const expires_at = Math.min(now, before.expires_at ?? now);
   const dropped: Artifact = { ...before, ttl_ms: 0, expires_at, changed_at: now };
-  return changed(run, now, { artifacts: { ...run.artifacts, [artifactKey(event)]: dropped } });
+  return registered(run, now, { ...run.artifacts, [artifactKey(event)]: dropped });
 }
 
 function expire(run: Run, { remove, mark }: EventOf<'expire'>, now: number): Transition {
@@ -165,7 +169,7 @@ function expire(run: Run, { remove, mark }: EventOf<'expire'>, now: number): Tra
       };
     }
   }
-  return cleaned(run, artifacts);
+  return cleaned(run, now, artifacts);
 }
 
 /** Whether another artifact of the run, whose time has not come, is the same object: the last of them takes it along. */
@@ -183,7 +187,7 @@ function settle(run: Run, { removed }: EventOf<'settle'>, now: number): Transiti
     if (artifact?.status === 'EXPIRING')
       artifacts[ref.key] = { ...artifact, status: 'DELETED', changed_at: now };
   }
-  return cleaned(run, artifacts);
+  return cleaned(run, now, artifacts);
 }
 
 function found(artifacts: Artifacts, { key, uri }: ArtifactRef): Artifact | null {
@@ -191,9 +195,9 @@ function found(artifacts: Artifacts, { key, uri }: ArtifactRef): Artifact | null
   return artifact !== null && artifact.uri === uri ? artifact : null;
 }
 
-function cleaned(run: Run, artifacts: Record<string, Artifact>): Transition {
+function cleaned(run: Run, now: number, artifacts: Record<string, Artifact>): Transition {
   const isSameAll = Object.entries(artifacts).every(([key, artifact]) => artifact === run.artifacts[key]);
   if (isSameAll) return same(run);
-  const { updated_at, indexed_revision, indexed_at } = run;
-  return changed(run, updated_at, { artifacts, indexed_revision, indexed_at });
+  const { indexed_revision, indexed_at } = run;
+  return annotated(run, now, { artifacts, indexed_revision, indexed_at });
 }

@@ -218,6 +218,8 @@ export const runSchema = z.looseObject({
    * null. Together they bound every `created_at` that any record of the run ever had.
    */
   first_created_at: nullableTime,
+  /** Last change that was none of the run's life, and left `updated_at` alone; not there before the first. */
+  changed_at: time.optional(),
   /** Hash of what the creator asked for: tells a repeated create from a second run with the same id. */
   fingerprint: z.string(),
   /**

@@ -3,7 +3,7 @@ import { uuidv7Time } from '../core/uuid.ts';
 import { nameOfKey } from '../store/keys.ts';
 import type { RunEvent } from './events.ts';
 import { isTerminal, type Run, type Trace } from './run.ts';
-import { changed, refused, same, type Transition } from './transition.ts';
+import { annotated, refused, same, type Transition } from './transition.ts';
 
 type EventOf<E extends RunEvent['type']> = Extract<RunEvent, { type: E }>;
 
@@ -47,7 +47,7 @@ export function traceOpen(run: Run, attempt: number, now: number): Transition {
 export function openTrace(run: Run, { attempt }: EventOf<'trace'>, now: number): Transition {
   const open = traceOpen(run, attempt, now);
   if (open.outcome === 'refused' || traceOf(run, attempt) !== null) return open;
-  return withTrace(run, run.updated_at, attempt, { status: 'live', ended_at: null, archive: null });
+  return withTrace(run, now, attempt, { status: 'live', ended_at: null, archive: null });
 }
 
 /** The commit of an archive. Of two archives the first counts; the second is told so. */
@@ -60,9 +60,7 @@ export function commitTrace(
   if (known === null && (!imported || attempt > run.attempt))
     return attempt === run.attempt ? noTrace(attempt) : staleAttempt(run, attempt);
   if (known === null || known.status === 'live') {
-    // What is sealed next must be seen to have changed lately: by the archive's name, or by `updated_at`.
-    const at = archiveTime(archive.uri) === null ? now : run.updated_at;
-    return withTrace(run, at, attempt, {
+    return withTrace(run, now, attempt, {
       ended_at: null,
       ...known,
       status: archive.status,
@@ -98,9 +96,8 @@ function staleAttempt(run: Run, attempt: number): Transition {
   );
 }
 
-/** `updated_at` stays where it can: a log that is archived late must not make an old run the latest of its table. */
-function withTrace(run: Run, at: number, attempt: number, trace: Trace): Transition {
-  return changed(run, at, { traces: { ...run.traces, [attempt]: trace } });
+function withTrace(run: Run, now: number, attempt: number, trace: Trace): Transition {
+  return annotated(run, now, { traces: { ...run.traces, [attempt]: trace } });
 }
 
 /** When an archive of runfold's own naming was begun, ms. */

@@ -41,6 +41,15 @@ export function changed(run: Run, now: number, changes: Partial<Run>): Transitio
 }
 
 /**
+ * A change that is none of the run's life, such as an archive or a late artifact: `updated_at` stays, because what ended
+ * long ago must not become the latest run of its table by it. `changed_at` tells who seals rows that it is news.
+ */
+export function annotated(run: Run, now: number, changes: Partial<Run>): Transition {
+  const changed_at = Math.max(now, run.updated_at, run.changed_at ?? 0);
+  return changed(run, run.updated_at, { changed_at, ...changes });
+}
+
+/**
  * A sign of life. It always reaches the canonical run, which time-outs are judged by, but asks for a record only
  * once per `indexIntervalMs`, so that a fleet of workers does not drown the log.
  */

@@ -25,7 +25,7 @@ export const COLUMNS = [
   column('attempt', 'integer', 'Attempt the run is in; the first is 1.', { min: 1 }),
   column('revision', 'integer', 'Rises by one with every write of the canonical run.', { min: 1 }),
   column('created_at', 'time', 'When the run was created.', { statistics: true }),
-  column('updated_at', 'time', 'When the canonical run was last written.', { statistics: true }),
+  column('updated_at', 'time', 'When the run last changed in its life.', { statistics: true }),
   column('started_at', 'time', 'When the attempt started.', { nullable: true }),
   column('finished_at', 'time', 'When the run ended.', { nullable: true, statistics: true }),
   column('heartbeat_at', 'time', 'Last sign of life that was recorded.', { nullable: true }),
@@ -72,6 +72,10 @@ export const COLUMNS = [
   column('code_version', 'dictionary', 'Version of the code that runs.', { nullable: true }),
   column('first_created_at', 'time', 'What created_at was at first, where later events moved it back.', {
     nullable: true,
+  }),
+  column('changed_at', 'time', 'Last change that left updated_at alone, where it is the later one.', {
+    nullable: true,
+    since: 2,
   }),
   column('trace_status', 'dictionary', "State of the run's trace; null: it has written none.", {
     path: 'trace.status',

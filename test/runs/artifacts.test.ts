@@ -60,7 +60,8 @@ describe('registering', () => {
     expect(artifactAt(left, { operator: 'constructor', port: 'out' })).toBeNull();
     expect(left).toMatchObject({
       revision: ended.revision + 1,
-      updated_at: START + 2_000,
+      updated_at: ended.updated_at,
+      changed_at: START + 2_000,
       finished_at: ended.finished_at,
       indexed_revision: left.revision,
     });

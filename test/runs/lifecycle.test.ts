@@ -224,11 +224,13 @@ describe('every status, every event', () => {
     const answer = transition(run, EVENTS[type], later);
     if (answer.outcome !== 'changed') throw new Error(`expected a change, got ${answer.outcome}`);
     const next = answer.run;
+    const isAnnotation = type === 'trace' || (type === 'artifact' && isTerminal(run.status));
+    expect(next.changed_at).toBe(isAnnotation ? later : undefined);
     expect(`→ ${next.status}`).toBe(expected);
     expect(next).toMatchObject({
       revision: run.revision + 1,
-      // A log that is archived late must not make an old run the latest of its table.
-      updated_at: type === 'trace' ? run.updated_at : later,
+      // A log or an artifact that comes late must not make an old run the latest of its table.
+      updated_at: isAnnotation ? run.updated_at : later,
       attempt: type === 'retry' ? attempt + 1 : attempt,
       finished_at: !isTerminal(next.status) ? null : isTerminal(run.status) ? run.finished_at : later,
       deleted_at: type === 'delete' ? later : null,

@@ -83,6 +83,7 @@ describe('the projection of a run', () => {
       error: { code: 'E', message: 'broke' },
       code_version: 'abc',
       first_created_at: 2,
+      changed_at: null,
       trace: null,
       artifacts: null,
       projection_version: 2,

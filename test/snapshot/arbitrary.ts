@@ -57,6 +57,7 @@ export function projections(orgId: string): fc.Arbitrary<Projection> {
     error: maybe(fc.record({ code: maybe(text), message: text })),
     code_version: maybe(text),
     first_created_at: maybe(count),
+    changed_at: maybe(count),
     trace: maybe(
       fc.record({
         status: fc.constantFrom(...TRACE_STATUSES),

@@ -18,5 +18,11 @@ export function json(projections: readonly Projection[]): string[] {
 
 /** A projection of an older version as it reads today: what it did not have is null. */
 export function asToday({ projection_version, ...row }: Projection): Projection {
-  return { ...row, trace: row.trace ?? null, artifacts: row.artifacts ?? null, projection_version };
+  return {
+    ...row,
+    changed_at: row.changed_at ?? null,
+    trace: row.trace ?? null,
+    artifacts: row.artifacts ?? null,
+    projection_version,
+  };
 }

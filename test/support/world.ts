@@ -83,8 +83,8 @@ export async function expectLaw2(world: World, catalog: OrgCatalog): Promise<voi
     const row = rows.get(run.run_id);
     if (row === undefined || row.revision === run.revision) return project(run);
     expect(row.revision).toBeGreaterThanOrEqual(run.indexed_revision);
-    const { revision, updated_at, heartbeat_at, artifacts } = row;
-    return { ...project(run), revision, updated_at, heartbeat_at, artifacts };
+    const { revision, updated_at, heartbeat_at, changed_at, artifacts } = row;
+    return { ...project(run), revision, updated_at, heartbeat_at, changed_at, artifacts };
   });
   const byId = (a: { run_id: string }, b: { run_id: string }) => (a.run_id < b.run_id ? -1 : 1);
   expect([...rows.values()].sort(byId)).toEqual(expected.sort(byId));
