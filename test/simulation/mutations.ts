@@ -122,7 +122,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     rule: 'readers go on asking until no write of the intent can land any more',
     hooks: { limits: (role) => (role === 'compactor' ? { lateWriteMaxMs: -1 } : {}) },
-    setup: { ...FREQUENT, ...DYING },
+    setup: { ...FREQUENT, ...DYING, chaos: { writer: { crash: 0.06, pause: 0 } } },
   },
   {
     rule: 'what a compactor saw says nothing of a later intent',
