@@ -1,6 +1,7 @@
-import { closeSync, fsync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, fsync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import type { FileRoot } from './file-root.ts';
 
 const fsyncAsync = promisify(fsync);
 const KNOWN_MAX = 50_000;
@@ -10,24 +11,25 @@ const KNOWN_MAX = 50_000;
  * does. With `fsync: false` it only makes directories.
  */
 export class Directories {
-  readonly #root: string;
+  readonly #root: FileRoot;
   readonly #fsync: boolean;
   readonly #known = new Set<string>();
   readonly #syncs = new Map<string, { running: Promise<void>; next: Promise<void> | null }>();
 
-  constructor(root: string, fsync: boolean) {
+  constructor(root: FileRoot, fsync: boolean) {
     this.#root = root;
     this.#fsync = fsync;
   }
 
   /**
    * Makes `dir` and all above it durable, once per process: another process may have made them a moment ago and
-   * be killed before its fsync, so that they exist proves nothing.
+   * be killed before its fsync, so that they exist proves nothing. Throws STORE_UNAVAILABLE where the store's own
+   * directory is gone.
    */
   async ensure(dir: string): Promise<void> {
     if (this.#known.has(dir)) return;
-    mkdirSync(dir, { recursive: true });
-    for (let at = dir; at !== this.#root && at.startsWith(this.#root); at = dirname(at)) {
+    this.#root.make(dir);
+    for (let at = dir; at !== this.#root.path && at.startsWith(this.#root.path); at = dirname(at)) {
       await this.sync(dirname(at));
     }
     if (this.#known.size >= KNOWN_MAX) this.#known.clear();

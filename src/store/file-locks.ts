@@ -1,8 +1,8 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { crc32c } from '../core/crc32c.ts';
-import { StoreError } from '../core/errors.ts';
+import { isRunfoldError, StoreError } from '../core/errors.ts';
+import type { FileRoot } from './file-root.ts';
 
 const LOCKS = 64;
 const SQLITE_BUSY = 5;
@@ -16,12 +16,14 @@ export const BUSY = Symbol('busy');
  * is kept in memory so that none appears beside them.
  */
 export class FileLocks {
+  readonly #root: FileRoot;
   readonly #dir: string;
   readonly #open = new Map<number, DatabaseSync>();
   #sqlite: typeof import('node:sqlite') | null = null;
   #closed = false;
 
-  constructor(dir: string) {
+  constructor(root: FileRoot, dir: string) {
+    this.#root = root;
     this.#dir = dir;
   }
 
@@ -78,12 +80,13 @@ export class FileLocks {
     }
     const path = this.pathOf(lock);
     try {
-      mkdirSync(this.#dir, { recursive: true });
+      this.#root.make(this.#dir);
       const database = new this.#sqlite.DatabaseSync(path);
       database.exec('PRAGMA journal_mode = MEMORY');
       this.#open.set(lock, database);
       return database;
     } catch (error) {
+      if (isRunfoldError(error)) throw error;
       throw unusable(path, error);
     }
   }

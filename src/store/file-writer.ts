@@ -8,12 +8,14 @@ import { isErrno, overlapping } from './file-errors.ts';
 import { encodeHeader, readMeta } from './file-frame.ts';
 import { directoryOf } from './file-keys.ts';
 import { BUSY, FileLocks } from './file-locks.ts';
+import type { FileRoot } from './file-root.ts';
 import { fillStaged, openStaged } from './file-staging.ts';
 import { ABSENT, type ObjectMeta, type PutOptions } from './object-store.ts';
 
 const LOCK_POLL_MS_MAX = 25;
 
 export interface FileWriterOptions {
+  root: FileRoot;
   /** Where unfinished files are written; on the same file system as the objects. */
   stagingDir: string;
   locksDir: string;
@@ -29,7 +31,7 @@ export class FileWriter {
 
   constructor(options: FileWriterOptions) {
     this.#options = options;
-    this.#locks = new FileLocks(options.locksDir);
+    this.#locks = new FileLocks(options.root, options.locksDir);
   }
 
   /** The object under its name, not yet durable there; null when the precondition does not hold. */

@@ -3,13 +3,14 @@ import { dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Clock, systemClock, throwIfAborted } from '../core/clock.ts';
-import { CorruptError, FormatError, InputError, StoreError } from '../core/errors.ts';
+import { CorruptError, FormatError, InputError } from '../core/errors.ts';
 import { defaultLimits } from '../core/limits.ts';
 import { Directories } from './file-directories.ts';
 import { checkMetadata, failed, inDoubt, isErrno } from './file-errors.ts';
 import { openObject, readMeta } from './file-frame.ts';
 import { checkKey, directoryOf, PRIVATE_DIR } from './file-keys.ts';
 import { FileTree } from './file-list.ts';
+import { FileRoot, removedMeanwhile } from './file-root.ts';
 import { removeLeftovers } from './file-staging.ts';
 import { FileWriter, holds } from './file-writer.ts';
 import {
@@ -63,11 +64,11 @@ export async function openFileStore(dir: string, options: FileStoreOptions = {})
       hint: 'Check --store; `runfold import` makes one.',
     });
   }
-  const directories = new Directories(root, options.fsync ?? true);
+  const { home, made } = homeAt(root, found !== undefined);
+  const directories = new Directories(home, options.fsync ?? true);
   const leftovers = join(root, PRIVATE_DIR, 'tmp');
-  if (!create && !existsSync(leftovers)) return new FileStore(root, directories, options);
+  if (!create && !existsSync(leftovers)) return new FileStore(home, directories, options);
   try {
-    const made = mkdirSync(root, { recursive: true });
     for (let at = root; made !== undefined && at !== dirname(made); at = dirname(at)) {
       await directories.sync(dirname(at));
     }
@@ -76,7 +77,17 @@ export async function openFileStore(dir: string, options: FileStoreOptions = {})
   } catch (error) {
     if (!found || !isErrno(error, 'EACCES', 'EPERM', 'EROFS')) throw failed('open', root, error);
   }
-  return new FileStore(root, directories, options);
+  return new FileStore(home, directories, options);
+}
+
+/** The only place that makes the directory: while a store is open nobody does (file-root.ts). */
+function homeAt(root: string, exists: boolean): { home: FileRoot; made: string | undefined } {
+  try {
+    const made = exists ? undefined : mkdirSync(root, { recursive: true });
+    return { home: new FileRoot(root), made };
+  } catch (error) {
+    throw failed('open', root, error);
+  }
 }
 
 /** Not merely out of reach: behind a file, or behind a directory that may not be entered. */
@@ -108,6 +119,9 @@ function isMissing(root: string): boolean {
  * Gets take no lock and never see half an object: an opened file keeps its bytes whatever happens to its name.
  * Lists take a directory's lock while they read it, but only on file systems that need it (see file-list.ts).
  *
+ * The directory itself is made when the store is opened and never again: once it is gone, or another one lies in its
+ * place (a volume that was unmounted), every call that would find nothing or make something is STORE_UNAVAILABLE.
+ *
  * Not possible here: a key beside keys that continue it after a slash (`a` and `a/b`), also when those are deleted,
  * as empty directories stay. Not for network file systems.
  */
@@ -119,7 +133,7 @@ export class FileStore implements ObjectStore {
     conditionalGet: true,
     conditionalDelete: true,
   };
-  readonly #root: string;
+  readonly #root: FileRoot;
   readonly #tmp: string;
   readonly #clock: Clock;
   readonly #directories: Directories;
@@ -128,32 +142,37 @@ export class FileStore implements ObjectStore {
   #calls = 0;
 
   /** Use `openFileStore`. */
-  constructor(root: string, directories: Directories, options: FileStoreOptions) {
-    this.url = `file:${root}`;
+  constructor(root: FileRoot, directories: Directories, options: FileStoreOptions) {
+    this.url = `file:${root.path}`;
     this.#root = root;
-    this.#tmp = join(root, PRIVATE_DIR, 'tmp');
+    this.#tmp = join(root.path, PRIVATE_DIR, 'tmp');
     this.#clock = options.clock ?? systemClock;
     this.#directories = directories;
     this.#writer = new FileWriter({
+      root,
       stagingDir: this.#tmp,
-      locksDir: join(root, PRIVATE_DIR, 'locks'),
+      locksDir: join(root.path, PRIVATE_DIR, 'locks'),
       clock: this.#clock,
       fsync: options.fsync ?? true,
       lockWaitMsMax: options.lockWaitMsMax ?? defaultLimits.requestDeadlineMs,
     });
-    this.#tree = new FileTree(root, (dir, signal, read) => this.#writer.locked(dir, signal, read));
+    this.#tree = new FileTree(root.path, (dir, signal, read) => this.#writer.locked(dir, signal, read));
   }
 
   /**
    * About 20 µs and no thread where the object has less than 64 KiB. The body is not compared with `meta.crc32c`
-   * (see verified.ts). Throws CorruptError when the header or the length is wrong.
+   * (see verified.ts). Throws CorruptError when the header or the length is wrong, and STORE_UNAVAILABLE where the
+   * directory of the store is gone.
    */
   async get(key: string, options: GetOptions = {}): Promise<GetOutcome> {
     await this.#turn(options.signal);
     const path = this.#path(key);
     const serverTime = this.#clock.now();
     const opened = openObject(path, key, options.range === undefined);
-    if (opened === null) return { outcome: 'absent', serverTime };
+    if (opened === null) {
+      this.#root.check();
+      return { outcome: 'absent', serverTime };
+    }
     const { meta, bodyStart, bodyHead, fd } = opened;
     try {
       if (options.ifGenerationNot === meta.generation) return { outcome: 'unchanged', serverTime };
@@ -177,10 +196,12 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** Throws CorruptError as `get` does. */
+  /** Throws as `get` does. */
   async head(key: string, options: CallOptions = {}): Promise<ObjectMeta | null> {
     await this.#turn(options.signal);
-    return readMeta(this.#path(key), key);
+    const meta = readMeta(this.#path(key), key);
+    if (meta === null) this.#root.check();
+    return meta;
   }
 
   /**
@@ -195,7 +216,10 @@ export class FileStore implements ObjectStore {
     checkMetadata(key, options.metadata, this.capabilities.metadataBytesMax);
     let meta: ObjectMeta | null;
     try {
-      if (!holds(path, key, options.ifGeneration)) return { outcome: 'conflict' };
+      if (!holds(path, key, options.ifGeneration)) {
+        this.#root.check();
+        return { outcome: 'conflict' };
+      }
       await this.#directories.ensure(this.#tmp);
       await this.#directories.ensure(dirname(path));
       meta = await this.#writer.write(key, path, body, options);
@@ -203,10 +227,8 @@ export class FileStore implements ObjectStore {
       if (inDoubt(error)) return { outcome: 'unknown', cause: failed('write', key, error) };
       if (!isErrno(error, 'ENOENT')) throw failed('write', key, error);
       for (const dir of [this.#tmp, dirname(path)]) this.#directories.forget(dir);
-      throw new StoreError('STORE_UNAVAILABLE', `Directories were removed while ${key} was written.`, {
-        retryable: true,
-        cause: error,
-      });
+      this.#root.check();
+      throw removedMeanwhile(key, error);
     }
     if (meta === null) return { outcome: 'conflict' };
     return (await this.#settle(key, path)) ?? { outcome: 'written', meta };
@@ -222,6 +244,7 @@ export class FileStore implements ObjectStore {
       return found.generation === options.ifGeneration ? null : 'conflict';
     };
     let outcome: 'absent' | 'conflict' | 'deleted' | null = check();
+    if (outcome === 'absent') this.#root.check();
     if (outcome !== null) return { outcome };
     try {
       outcome = await this.#writer.locked(directoryOf(key), options.signal, () => {
@@ -249,6 +272,7 @@ export class FileStore implements ObjectStore {
     const serverTime = this.#clock.now();
     const pageMax = Math.max(1, Math.min(options.limit ?? LIST_PAGE_MAX, LIST_PAGE_MAX));
     const found = await this.#tree.find(options, pageMax + 1);
+    if (found.length === 0) this.#root.check();
     const page = found.slice(0, pageMax);
     const next = found.length > pageMax ? page.at(-1)!.resume : null;
     const items: ObjectMeta[] = [];
@@ -282,7 +306,7 @@ export class FileStore implements ObjectStore {
 
   #path(key: string): string {
     checkKey(key);
-    return join(this.#root, key);
+    return join(this.#root.path, key);
   }
 
   /** What is left after the name has changed: from here on a failure cannot undo it. */

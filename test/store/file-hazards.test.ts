@@ -1,5 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -204,6 +217,41 @@ describe('file store: directory', () => {
     await expect(store.put('a/b', text('x'))).rejects.toMatchObject({ retryable: true });
     await write(store, 'a/b');
   });
+
+  it.each(['gone', 'another one'])(
+    'its own directory is %s: unavailable, and no new store in its place',
+    async (now) => {
+      const root = join(dir, 'deep/store');
+      const opened = await openFileStore(root, { fsync: false });
+      const { generation } = await write(opened, 'a/b', 'kept', {});
+      await rename(root, `${root}.away`);
+      if (now === 'another one') await mkdir(root);
+      const unavailable = { code: 'STORE_UNAVAILABLE', message: expect.stringContaining(root) };
+      // Twice: the first failure must not clear the way for the second.
+      for (let round = 0; round < 2; round++) {
+        for (const [name, call] of Object.entries({
+          get: () => opened.get('a/b'),
+          head: () => opened.head('a/b'),
+          list: () => opened.list({ prefix: 'a/' }),
+          listRoot: () => opened.list({ prefix: '' }),
+          create: () => opened.put('a/c', text('x'), { ifGeneration: ABSENT }),
+          createElsewhere: () => opened.put('new/c', text('x'), { ifGeneration: ABSENT }),
+          overwrite: () => opened.put('a/b', text('x')),
+          replace: () => opened.put('a/b', text('x'), { ifGeneration: generation }),
+          delete: () => opened.delete('a/b', { ifGeneration: generation }),
+        })) {
+          await expect(call(), `${name}, round ${round}`).rejects.toMatchObject(unavailable);
+        }
+      }
+      expect(existsSync(root)).toBe(now === 'another one');
+      if (now === 'another one') expect(await readdir(root)).toEqual([]);
+      await rm(root, { recursive: true, force: true });
+      await rename(`${root}.away`, root);
+      expect((await opened.head('a/b'))?.generation).toBe(generation);
+      await write(opened, 'a/c');
+      await opened.close();
+    },
+  );
 
   it('replaces and deletes need it to be open', async () => {
     const { generation } = await write(store, 'k');

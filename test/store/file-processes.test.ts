@@ -9,6 +9,7 @@ import { crc32c } from '../../src/core/crc32c.ts';
 import { seededRandom, uniform } from '../../src/core/random.ts';
 import { type FileStore, openFileStore } from '../../src/store/file.ts';
 import { FileLocks } from '../../src/store/file-locks.ts';
+import { FileRoot } from '../../src/store/file-root.ts';
 import { ABSENT } from '../../src/store/object-store.ts';
 import { listPages } from './contract-list.ts';
 import { counterBody } from './file-worker.ts';
@@ -181,7 +182,7 @@ describe('file store, several processes', () => {
     const put = await impatient.put('counter', counterBody(0), { ifGeneration: ABSENT });
     if (put.outcome !== 'written') throw new Error(put.outcome);
     const { generation } = put.meta;
-    const holder = new Worker('hold', new FileLocks(dir).lockOf(''));
+    const holder = new Worker('hold', new FileLocks(new FileRoot(dir), dir).lockOf(''));
     await holder.reported('h');
     holder.process.kill('SIGSTOP');
 

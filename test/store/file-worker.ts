@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { crc32c } from '../../src/core/crc32c.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { FileLocks } from '../../src/store/file-locks.ts';
+import { FileRoot } from '../../src/store/file-root.ts';
 import { ABSENT, type ObjectStore } from '../../src/store/object-store.ts';
 
 const report = (what: string) => writeSync(1, what);
@@ -48,7 +49,7 @@ async function replaceForever(store: ObjectStore, names: number): Promise<never>
 }
 
 async function hold(lock: number) {
-  const locks = new FileLocks(join(dir, '.runfold', 'locks'));
+  const locks = new FileLocks(new FileRoot(dir), join(dir, '.runfold', 'locks'));
   await locks.ready();
   locks.tryHold(lock, () => {
     report('h');
