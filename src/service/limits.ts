@@ -17,6 +17,8 @@ export const serviceLimits = {
 
   /** From the request to its answer, long polls and streams aside. */
   requestDeadlineMs: 30_000,
+  /** How long a service that is about to end says so in /readyz and still takes requests: what is in front of it has to see it. */
+  drainDelayMs: 5_000,
   /** A drain waits this long for requests in flight. */
   drainMs: 15_000,
   keepAliveMs: 65_000,

@@ -5,7 +5,10 @@ import type { Service } from './service.ts';
 export interface Listening {
   /** `http://127.0.0.1:8080` */
   readonly url: string;
-  /** Takes no new connections, waits for requests in flight, then ends. */
+  /**
+   * /readyz says no for `drainDelayMs`, while all else goes on; then it takes no new connections, waits for requests in
+   * flight, and ends.
+   */
   close(): Promise<void>;
 }
 
@@ -36,6 +39,8 @@ export async function listen(service: Service, options: { port: number; host: st
   return {
     url: `http://${host}:${port}`,
     async close() {
+      service.announceEnd();
+      await service.clock.sleep(limits.drainDelayMs);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       await service.drain();

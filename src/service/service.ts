@@ -64,7 +64,9 @@ export interface Service {
   readonly app: Hono;
   readonly draining: boolean;
   fetch(request: Request): Promise<Response>;
-  /** From now on not ready; resolves when no request is in flight, or after `drainMs`. */
+  /** From now on not ready; requests are answered as before. */
+  announceEnd(): void;
+  /** Not ready; resolves when no request is in flight, or after `drainMs`. */
   drain(): Promise<void>;
 }
 
@@ -108,6 +110,9 @@ export function createService(options: ServiceOptions): Service {
       return draining;
     },
     fetch: async (request) => app.fetch(request),
+    announceEnd() {
+      draining = true;
+    },
     async drain() {
       draining = true;
       changes.close();

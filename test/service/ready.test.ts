@@ -4,6 +4,7 @@ import { seededRandom } from '../../src/core/random.ts';
 import { uuidv7 } from '../../src/core/uuid.ts';
 import { encodeEntry } from '../../src/log/entry.ts';
 import { intentOf } from '../../src/runs/record.ts';
+import { listen } from '../../src/service/listen.ts';
 import { entryKey } from '../../src/store/keys.ts';
 import { recording, type StoreCall } from '../support/intercept.ts';
 import { ORG, runOf } from '../support/runs.ts';
@@ -31,6 +32,22 @@ async function aged() {
     lag: async () => (await served.json('GET', '/readyz', ready)).body,
   };
 }
+
+describe('the end of a service', () => {
+  it('is told by /readyz while connections and requests are still taken, and only then', async () => {
+    const { service } = await serve({ drainDelayMs: 300 });
+    const { url, close } = await listen(service, { port: 0, host: '127.0.0.1' });
+    const status = async (path: string) =>
+      (await fetch(`${url}${path}`, { headers: { connection: 'close' } })).status;
+    expect(await status('/readyz')).toBe(200);
+    const closed = close();
+    const answer = await fetch(`${url}/readyz`, { headers: { connection: 'close' } });
+    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([503, 'DRAINING']);
+    expect(await status('/livez')).toBe(200);
+    await closed;
+    await expect(status('/livez')).rejects.toThrow('fetch failed');
+  });
+});
 
 describe('the fold lag', () => {
   it('is the age of the oldest entry that came after the last commit; none without one', async () => {

@@ -89,7 +89,7 @@ describe.concurrent('runfold serve', () => {
     const ran = await run(
       RUNFOLD,
       [
-        ...['serve', '--port', '0', '--no-compact', '--json'],
+        ...['serve', '--port', '0', '--no-compact', '--drain-delay', 'off', '--json'],
         ...['--store', `file:${dir}/s`, '--results', `file:${dir}/results`],
       ],
       {
@@ -163,7 +163,7 @@ describe.concurrent('runfold serve', () => {
       stdout: '',
     });
     let asked: Promise<unknown> | null = null;
-    await run(RUNFOLD, ['serve', '--port', '0', '--store', 'memory:', '--json'], {
+    await run(RUNFOLD, ['serve', '--port', '0', '--store', 'memory:', '--drain-delay', 'off', '--json'], {
       env,
       onOutput(text, kill) {
         if (asked !== null || !text.includes('\n')) return;

@@ -88,7 +88,7 @@ export async function serve(
   const service = createService({
     session: world.session,
     verifier: secretVerifier({ issuer: ISSUER, audience: AUDIENCE, secret: SECRET }),
-    limits,
+    limits: { drainDelayMs: 0, ...limits },
     logger: log,
     encodeArrow: async (rows) => tableToIPC(toArrow(rows), 'stream'),
     ...rest,

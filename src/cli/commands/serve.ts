@@ -34,6 +34,7 @@ interface ServeOptions {
   /** False: --no-compact. */
   compact?: string | false;
   maxFoldLag?: number | 'off';
+  drainDelay?: number | 'off';
 }
 
 interface Auth {
@@ -71,6 +72,11 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
     .option(
       '--max-fold-lag <age>',
       'not ready when folds are behind by more; off: never mind (default: 15m)',
+      durationOrOff,
+    )
+    .option(
+      '--drain-delay <time>',
+      'at SIGTERM, how long /readyz says no before no connection is taken (default: 5s; off with --dev)',
       durationOrOff,
     )
     .action(async (options: ServeOptions, command: Command) => {
@@ -158,12 +164,18 @@ function scheduleOf(storeUrl: string, { compact }: ServeOptions): string | null 
   return /^(file|memory):/.test(storeUrl) ? EMBEDDED_SCHEDULE : null;
 }
 
-function limitsOf({ rate, maxFoldLag }: ServeOptions): Partial<ServiceLimits> {
+function limitsOf({
+  rate,
+  maxFoldLag,
+  dev,
+  drainDelay = dev ? 'off' : undefined,
+}: ServeOptions): Partial<ServiceLimits> {
   return {
     ...(rate === undefined ? {} : { orgRequestsPerSecond: rate, orgBurst: 2 * rate }),
     ...(maxFoldLag === undefined
       ? {}
       : { foldLagMaxMs: maxFoldLag === 'off' ? Number.POSITIVE_INFINITY : maxFoldLag }),
+    ...(drainDelay === undefined ? {} : { drainDelayMs: drainDelay === 'off' ? 0 : drainDelay }),
   };
 }
 
