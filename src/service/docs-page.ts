@@ -36,7 +36,7 @@ export function docsPage(openapi: OpenApi): string {
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>runfold</title><style>${STYLE}</style>
 <h1>runfold</h1>
-<p>${html(String((openapi.info as { description: string }).description))}</p>
+<p>${ticks(String((openapi.info as { description: string }).description))}</p>
 <p>Send <code>Authorization: Bearer &lt;token&gt;</code>. Machines read <a href="/openapi.json">/openapi.json</a>.</p>
 ${sections.join('\n')}
 <h2>Errors</h2>
@@ -51,7 +51,7 @@ ${schemas.join('\n')}
 function operationHtml(method: string, path: string, operation: Operation): string {
   const parameters = operation.parameters.map(
     ({ name, in: where, required, description = '' }) =>
-      `<tr><td><code>${html(name)}</code></td><td>${where}${required ? '' : ', optional'}</td><td>${html(description)}</td></tr>`,
+      `<tr><td><code>${html(name)}</code></td><td>${where}${required ? '' : ', optional'}</td><td>${ticks(description)}</td></tr>`,
   );
   const responses = Object.entries(operation.responses as Record<string, { description: string }>).map(
     ([status, { description }]) => `<tr><td>${status}</td><td>${ticks(description)}</td></tr>`,

@@ -22,15 +22,33 @@ export interface Operation extends Json {
   'x-roles': string[];
 }
 
-/** What a route with a token may always answer. */
-const ALWAYS: readonly ServiceErrorCode[] = [
-  'INVALID_INPUT',
-  'UNAUTHENTICATED',
-  'FORBIDDEN',
-  'ORG_NOT_FOUND',
-  'RATE_LIMITED',
-  'STORE_UNAVAILABLE',
+/** What a route may always answer, by what it asks of its caller. */
+const ALWAYS: Record<Rule['access'], readonly ServiceErrorCode[]> = {
+  public: ['INVALID_INPUT', 'OVERLOADED'],
+  metrics: ['INVALID_INPUT', 'UNAUTHENTICATED', 'FORBIDDEN', 'OVERLOADED', 'KEYS_UNAVAILABLE'],
+  token: [
+    'INVALID_INPUT',
+    'UNAUTHENTICATED',
+    'FORBIDDEN',
+    'ORG_NOT_FOUND',
+    'RATE_LIMITED',
+    'STORE_UNAVAILABLE',
+    'OVERLOADED',
+    'KEYS_UNAVAILABLE',
+  ],
+};
+
+/** What any request may be answered with, whatever its route: the `default` of every operation. */
+export const ANYWHERE: readonly ServiceErrorCode[] = [
+  'METHOD_NOT_ALLOWED',
+  'REQUEST_TIMEOUT',
+  'HEADERS_TOO_LARGE',
+  'INTERNAL',
+  'CORRUPT',
+  'UNSUPPORTED_FORMAT',
+  'DEADLINE_EXCEEDED',
 ];
+
 const WITH_BODY: readonly ServiceErrorCode[] = ['BODY_TOO_LARGE', 'UNSUPPORTED_MEDIA_TYPE'];
 
 /** OpenAPI 3.1 from the route table: its schemas are the zod schemas that requests are checked against. */
@@ -47,7 +65,8 @@ export function openApiOf(routes: readonly Route[], version: string): OpenApi {
       version,
       description:
         'An org-scoped catalog of pipeline runs. Times are ms since the epoch, UTC. Every request may be repeated: ' +
-        'after a time-out, a lost answer, or a 503.',
+        'after a time-out, a lost answer, or a 503. An `X-Request-Id` of 1 to 128 letters, digits and `. _ : + / = @ ~ -` ' +
+        'comes back with the answer and is in the log; any other is replaced.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
@@ -69,19 +88,19 @@ function operationOf(route: Route): Operation {
     };
   }
   for (const [status, codes] of byStatus(route)) {
-    responses[status] ??= {
-      description: codes.map((code) => `\`${code}\`: ${MEANINGS[code].title}`).join('; '),
-      content: { 'application/problem+json': { schema: ref(problemSchema) } },
-    };
+    responses[status] ??= refusalWith(codes.map((code) => `\`${code}\`: ${MEANINGS[code].title}`));
   }
+  responses.default = refusalWith(
+    ANYWHERE.map((code) => `${MEANINGS[code].status} \`${code}\`: ${MEANINGS[code].title}`),
+  );
   return {
     operationId: operationId(method, path),
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
     'x-roles': rolesOf(rule),
-    ...(rule.access === 'token' ? { security: [{ token: [] }] } : { security: [] }),
-    parameters: [...pathParameters(path), ...queryParameters(query)],
+    security: rule.access === 'public' ? [] : [{ token: [] }],
+    parameters: [...pathParameters(path), ...queryParameters(query), ...headerParameters(route)],
     ...(body === undefined
       ? {}
       : {
@@ -102,7 +121,7 @@ function operationOf(route: Route): Operation {
 function byStatus({ rule, body, raw, errors = [] }: Route): Map<string, ServiceErrorCode[]> {
   const codes = new Set([
     ...errors,
-    ...(rule.access === 'token' ? ALWAYS : []),
+    ...ALWAYS[rule.access],
     ...(body === undefined && raw === undefined ? [] : WITH_BODY),
   ]);
   const found = new Map<string, ServiceErrorCode[]>();
@@ -110,7 +129,16 @@ function byStatus({ rule, body, raw, errors = [] }: Route): Map<string, ServiceE
     const status = String(MEANINGS[code].status);
     found.set(status, [...(found.get(status) ?? []), code]);
   }
+  // Of a run that was deleted: see problem.ts.
+  if (codes.has('RUN_NOT_FOUND')) found.set('410', ['RUN_NOT_FOUND', ...(found.get('410') ?? [])]);
   return found;
+}
+
+function refusalWith(descriptions: readonly string[]): Json {
+  return {
+    description: descriptions.join('; '),
+    content: { 'application/problem+json': { schema: ref(problemSchema) } },
+  };
 }
 
 export function rolesOf(rule: Rule): string[] {
@@ -147,6 +175,32 @@ function queryParameters(query: z.ZodType | undefined): Operation['parameters'] 
     required: required.includes(name),
     ...(description === undefined ? {} : { description: String(description) }),
     schema,
+  }));
+}
+
+const HEADERS = {
+  'Cache-Control': '`max-age=N`, `no-cache`: how old the answer may be',
+  'Idempotency-Key': 'the run id is made from it, where the body has neither `run_id` nor `run_key`',
+  'If-None-Match': 'ETags that the caller has: 304 where the answer is still one of them',
+  'Last-Event-ID': 'the id of the last event that came: the stream goes on behind it',
+  Range: '`bytes=…`',
+};
+
+/** Those that the route names, and those that belong to what it may answer. */
+function headerParameters({ answers, headers = [] }: Route): Operation['parameters'] {
+  const types = Object.values(answers).flatMap(({ content = [] }) => content.map(({ type }) => type));
+  const names: (keyof typeof HEADERS)[] = [
+    ...headers,
+    ...(answers[304] === undefined ? [] : (['If-None-Match'] as const)),
+    ...(answers[206] === undefined ? [] : (['Range'] as const)),
+    ...(types.includes('text/event-stream') ? (['Last-Event-ID'] as const) : []),
+  ];
+  return names.map((name) => ({
+    name,
+    in: 'header',
+    required: false,
+    description: HEADERS[name],
+    schema: { type: 'string' },
   }));
 }
 

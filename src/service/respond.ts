@@ -23,10 +23,10 @@ export function streamed(
   return response;
 }
 
-/** A caller's own id where it is harmless in a log, else a new one. */
+/** A caller's own id where it is harmless in a log, else a new one. Stated in docs/SERVICE.md and in openapi.ts. */
 export function requestIdOf(request: Request): string {
   const given = request.headers.get('x-request-id') ?? '';
-  return /^[A-Za-z0-9._:-]{8,64}$/.test(given) ? given : crypto.randomUUID();
+  return /^[A-Za-z0-9._:+/=@~-]{1,128}$/.test(given) ? given : crypto.randomUUID();
 }
 
 /** What every answer has: its request's id, safe defaults, and the encoding that the caller takes. */

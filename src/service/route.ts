@@ -54,6 +54,8 @@ export interface RouteDefinition<Q extends z.ZodType, B extends z.ZodType> {
     Record<number, { readonly description: string; readonly content?: readonly MediaType[] }>
   >;
   readonly errors?: readonly ServiceErrorCode[];
+  /** That the handler looks at, besides those that its answers imply: see openapi.ts. */
+  readonly headers?: readonly ('Cache-Control' | 'Idempotency-Key')[];
   /** Waits on purpose: has its own bounds instead of the request deadline and the org's places. */
   readonly waits?: boolean;
   readonly handle: (call: Call<z.infer<Q>, z.infer<B>>) => Promise<Answer>;

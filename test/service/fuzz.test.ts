@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { OpenApi, Operation } from '../../src/service/openapi.ts';
+import { ANYWHERE, type OpenApi, type Operation } from '../../src/service/openapi.ts';
+import { MEANINGS } from '../../src/service/problem.ts';
 import { problemSchema } from '../../src/service/schemas.ts';
 import { ORG } from '../support/runs.ts';
 import { type Served, serve } from './support.ts';
@@ -68,7 +69,7 @@ function requestOf(
   method: string,
   path: string,
   operation: Operation,
-): fc.Arbitrary<{ url: string; init: RequestInit }> {
+): fc.Arbitrary<{ url: string; init: { method: string; headers: Record<string, string>; body?: string } }> {
   const parameters = fc.record(
     Object.fromEntries(
       operation.parameters.map(({ name, in: where, schema }) => [
@@ -95,13 +96,15 @@ function requestOf(
       if (!key.startsWith('query:') || one === undefined || key === 'query:wait_ms') continue;
       query.append(key.slice(6), typeof one === 'string' ? one : (JSON.stringify(one) ?? ''));
     }
+    const headers = Object.entries(given)
+      .filter(([key, one]) => key.startsWith('header:') && one !== undefined)
+      .map(([key, one]) => [key.slice(7), encode(String(one))]);
     return {
       url: query.size === 0 ? url : `${url}?${query}`,
       init: {
         method: method.toUpperCase(),
-        ...(value === undefined
-          ? {}
-          : { body: JSON.stringify(value), headers: { 'content-type': 'application/json' } }),
+        headers: Object.fromEntries(headers),
+        ...(value === undefined ? {} : { body: JSON.stringify(value) }),
       },
     };
   });
@@ -112,9 +115,10 @@ function encode(value: string): string {
 }
 
 describe('requests made from the OpenAPI document', () => {
-  it('find no answer of 500 or more, and no refusal that is not a problem', async () => {
+  it('find no answer of 500 or more, none of a status that is not declared, and no refusal that is not a problem', async () => {
     const served: Served = await serve({ orgRequestsPerSecond: 1e6, orgBurst: 1e6, streamMs: 0 });
     const { openapi } = served.service;
+    const anywhere = ANYWHERE.map((code) => String(MEANINGS[code].status));
     const seen = new Map<number, number>();
     for (let round = 0; round < 2; round++) {
       for (const [path, operations] of Object.entries(openapi.paths)) {
@@ -122,13 +126,13 @@ describe('requests made from the OpenAPI document', () => {
           const property = fc.asyncProperty(
             requestOf(openapi, method, path, operation),
             async ({ url, init }) => {
-              const { body, ...rest } = init;
-              const response = await served.call(rest.method!, url, {
-                ...(body === undefined ? {} : { body: body as string }),
-              });
+              const { method: verb, ...given } = init;
+              const response = await served.call(verb, url, given);
               seen.set(response.status, (seen.get(response.status) ?? 0) + 1);
               const answer = await response.text();
               expect(response.status, answer).toBeLessThan(500);
+              const declared = [...Object.keys(operation.responses as Json), ...anywhere];
+              expect(declared, `${verb} ${url}: ${answer}`).toContain(String(response.status));
               if (response.status < 400) return;
               const problem = problemSchema.parse(JSON.parse(answer));
               expect(problem.status).toBe(response.status);

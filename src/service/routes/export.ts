@@ -21,6 +21,7 @@ export const exportRoutes: readonly Route[] = [
       'Newest first, of one state of the org, sent as fast as it is read. Columns as in docs/SCHEMA.md; NDJSON has the ' +
       'fields of a run as lists show them. In CSV, texts that a spreadsheet would take for formulas have an apostrophe ' +
       `in front. A file that breaks off is one whose connection broke off. ${FRESHNESS}`,
+    headers: ['Cache-Control'],
     query: z.strictObject({
       format: z.enum(EXPORT_FORMATS),
       ...filters,

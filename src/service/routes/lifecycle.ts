@@ -50,6 +50,7 @@ export const lifecycleRoutes: readonly Route[] = [
       201: { description: 'Created.', content: [json(acknowledgement)] },
       200: { description: 'It was there: this was a repeat.', content: [json(acknowledgement)] },
     },
+    headers: ['Idempotency-Key'],
     errors: ['RUN_ALREADY_EXISTS', 'RUN_KEY_CONFLICT', 'LIMIT_EXCEEDED', 'OUTCOME_UNKNOWN'],
     async handle(call) {
       const { service, org, body, signal, request } = call;
