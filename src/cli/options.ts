@@ -32,11 +32,7 @@ export function orgOption(): Option {
 }
 
 export function orgsOption(description: string): Option {
-  return repeatable(
-    new Option('--org <org>', description).argParser((value: string, before: string[] | undefined) => [
-      ...new Set([...(before ?? []), orgId(value)]),
-    ]),
-  );
+  return orgsLike(description, orgId);
 }
 
 export function statusOption(): Option {
@@ -64,6 +60,19 @@ export function refuseRepeats(command: Command): void {
     });
   }
   for (const sub of command.commands) refuseRepeats(sub);
+}
+
+/** `*` besides: every org. */
+export function orgsOrAllOption(description: string): Option {
+  return orgsLike(description, (value) => (value === '*' ? value : orgId(value)));
+}
+
+function orgsLike(description: string, parse: (value: string) => string): Option {
+  return repeatable(
+    new Option('--org <org>', description).argParser((value: string, before: string[] | undefined) => [
+      ...new Set([...(before ?? []), parse(value)]),
+    ]),
+  );
 }
 
 function orgId(value: string): string {

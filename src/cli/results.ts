@@ -13,17 +13,21 @@ export function resultsOption(): Option {
   ).env('RUNFOLD_RESULTS');
 }
 
-/** Undefined: nobody said anything, so nothing expires. Null: `none`. Closed when `work` is done. */
+/**
+ * Undefined: nobody said anything, so nothing expires. Null: `none`. Closed when `work` is done. `create`: a `file:`
+ * store is made where it is missing, as --store is.
+ */
 export async function withResults<T>(
   command: Command,
   session: Session,
   work: (results: ResultStore | null | undefined) => Promise<T>,
+  { create = false }: { create?: boolean } = {},
 ): Promise<T> {
   const { results: url, endpoint, runs } = command.optsWithGlobals<GlobalOptions & { results?: string }>();
   if (url === undefined || url === '') return work(undefined);
   if (url === NONE) return work(null);
   const apartFrom = [session.store.url, ...(runs === undefined ? [] : [runs])];
-  const results = await openResults(url, { endpoint, create: false, apartFrom });
+  const results = await openResults(url, { endpoint, create, apartFrom });
   try {
     return await work(results);
   } finally {

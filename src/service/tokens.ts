@@ -80,11 +80,13 @@ function verifier(rules: TokenRules, keys: JWTVerifyGetKey, algorithms: readonly
 }
 
 const orgClaim = z.string().refine((org) => org === '*' || isId(org), { error: 'is not an org id' });
+/** Issuers differ in what they write under either name: a text, or a list of them. */
+const oneOrMore = <S extends z.ZodType>(one: S) => z.union([one, z.array(one)]).optional();
 const claimsSchema = z.object({
-  org: orgClaim.optional(),
-  orgs: z.array(orgClaim).optional(),
-  role: z.string().optional(),
-  roles: z.array(z.string()).optional(),
+  org: oneOrMore(orgClaim),
+  orgs: oneOrMore(orgClaim),
+  role: oneOrMore(z.string()),
+  roles: oneOrMore(z.string()),
   run: z
     .string()
     .refine((id) => isId(id), { error: 'is not a run id' })
@@ -98,13 +100,11 @@ function principalOf(payload: JWTPayload, claim: string | undefined, limits: Ser
     const [issue] = parsed.error.issues;
     throw unauthenticated(`The claim ${issue?.path.join('.') || claim || ''} is not usable.`);
   }
-  const { org, orgs = [], role, roles = [], run, attempt } = parsed.data;
-  const named = new Set([...(org === undefined ? [] : [org]), ...orgs]);
+  const { org = [], orgs = [], role = [], roles = [], run, attempt } = parsed.data;
+  const named = new Set([org, orgs].flat(2));
   // Roles of other services may be in the same claim.
   const known = new Set(
-    [...(role === undefined ? [] : [role]), ...roles].filter((name): name is Role =>
-      (ROLES as readonly string[]).includes(name),
-    ),
+    [role, roles].flat(2).filter((name): name is Role => (ROLES as readonly string[]).includes(name)),
   );
   if (named.size === 0 || named.size > limits.tokenOrgsMax) {
     throw unauthenticated(`The token names no org, or more than ${limits.tokenOrgsMax}.`);

@@ -152,6 +152,14 @@ describe.concurrent('runfold serve', () => {
     const { token } = (await jsonOf(
       run(RUNFOLD, ['token', '--org', 'acme', '--role', 'writer', '--json'], { env }),
     )) as { token: string };
+    const { token: everywhere } = (await jsonOf(
+      run(RUNFOLD, ['token', '--org', '*', '--role', 'operator', '--json'], { env }),
+    )) as { token: string };
+    expect(await run(RUNFOLD, ['token', '--org', '*', '--role', 'writer'], { env })).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('Only an operator'),
+    });
+    const results = join(tempDir(), 'results');
     const foreign = await run(RUNFOLD, ['token', '--org', 'acme'], {
       env: { RUNFOLD_TOKEN_SECRET: `${SECRET}!` },
     });
@@ -163,17 +171,35 @@ describe.concurrent('runfold serve', () => {
       stdout: '',
     });
     let asked: Promise<unknown> | null = null;
-    await run(RUNFOLD, ['serve', '--port', '0', '--store', 'memory:', '--drain-delay', 'off', '--json'], {
-      env,
-      onOutput(text, kill) {
-        if (asked !== null || !text.includes('\n')) return;
-        const { url } = JSON.parse(text) as { url: string };
-        const status = async (bearer: string) =>
-          (await fetch(`${url}/v1/orgs/acme/tables`, { headers: { authorization: `Bearer ${bearer}` } }))
-            .status;
-        asked = Promise.all([status(token), status(foreign.stdout.trim())]).finally(() => kill('SIGTERM'));
+    await run(
+      RUNFOLD,
+      [
+        'serve',
+        '--port',
+        '0',
+        '--store',
+        'memory:',
+        '--results',
+        `file:${results}`,
+        '--drain-delay',
+        'off',
+        '--json',
+      ],
+      {
+        env,
+        onOutput(text, kill) {
+          if (asked !== null || !text.includes('\n')) return;
+          const { url } = JSON.parse(text) as { url: string };
+          const status = async (bearer: string) =>
+            (await fetch(`${url}/v1/orgs/acme/tables`, { headers: { authorization: `Bearer ${bearer}` } }))
+              .status;
+          asked = Promise.all([token, everywhere, foreign.stdout.trim()].map(status)).finally(() =>
+            kill('SIGTERM'),
+          );
+        },
       },
-    });
-    expect(await asked).toEqual([200, 401]);
+    );
+    expect(await asked).toEqual([200, 200, 401]);
+    expect(existsSync(results)).toBe(true);
   });
 });

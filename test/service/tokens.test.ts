@@ -111,6 +111,17 @@ describe('a key set', () => {
     expect((await json('GET', path, { token: await sign(first, 'ES256') })).status).toBe(200);
   });
 
+  it.each([
+    { org: ORG, role: 'reader', orgs: undefined, roles: undefined },
+    { org: [ORG], role: ['reader'], orgs: undefined, roles: undefined },
+    { orgs: ORG, roles: 'reader' },
+    { orgs: [ORG], roles: ['reader'] },
+  ])('org and role are a text or a list under either name: %j', async (claims) => {
+    keys = [first.jwk];
+    const { json } = await served();
+    expect((await json('GET', path, { token: await sign(first, 'ES256', claims) })).status).toBe(200);
+  });
+
   it('claims may lie in an object of their own', async () => {
     keys = [first.jwk];
     const { json } = await serve(

@@ -88,8 +88,11 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
         command,
         signal,
         (context) =>
-          withResults(command, context.session, (results) =>
-            serve(context, options, auth, results, command.parent?.version()),
+          withResults(
+            command,
+            context.session,
+            (results) => serve(context, options, auth, results, command.parent?.version()),
+            { create: true },
           ),
         { create: true },
       );

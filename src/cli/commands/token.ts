@@ -3,7 +3,7 @@ import { systemClock } from '../../core/clock.ts';
 import { InputError } from '../../core/errors.ts';
 import { ROLES, type Role } from '../../service/access.ts';
 import { outputOf } from '../context.ts';
-import { orgsOption, positiveInteger } from '../options.ts';
+import { orgsOrAllOption, positiveInteger } from '../options.ts';
 
 export const DEFAULT_ISSUER = 'runfold';
 export const DEFAULT_AUDIENCE = 'runfold';
@@ -23,7 +23,11 @@ export function tokenCommand(program: Command, _signal: AbortSignal): void {
   program
     .command('token')
     .description('mint a token for `runfold serve` with the secret in RUNFOLD_TOKEN_SECRET')
-    .addOption(orgsOption('an org of the token; may be repeated').makeOptionMandatory())
+    .addOption(
+      orgsOrAllOption(
+        "an org of the token; may be repeated; '*': every org, for operators only",
+      ).makeOptionMandatory(),
+    )
     .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).default('reader'))
     .option('--run <run>', 'of a worker: the run it works on')
     .option('--attempt <n>', 'of a worker: the attempt it works on', positiveInteger)
