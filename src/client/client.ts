@@ -1,5 +1,6 @@
 import type { Lineage, LineageQuery } from '../catalog/lineage.ts';
 import type { RunFilter, TableView } from '../catalog/views.ts';
+import { InputError } from '../core/errors.ts';
 import type { RunEvent, TaskEvent } from '../runs/events.ts';
 import type { Dataset } from '../runs/run.ts';
 import type {
@@ -23,7 +24,7 @@ import { type CallOptions, type ClientOptions, Http } from './http.ts';
 import { TraceClient } from './trace.ts';
 
 export type { ArtifactClient } from './artifacts.ts';
-export { type CallOptions, type ClientOptions, ServiceError } from './http.ts';
+export { type CallOptions, type ClientOptions, ServiceError, UnreachableError } from './http.ts';
 export type { TraceBytes, TraceClient, TraceText } from './trace.ts';
 
 export interface ReadOptions extends CallOptions {
@@ -69,7 +70,7 @@ export class OrgClient {
 
   constructor(http: Http, orgId: string) {
     this.#http = http;
-    this.#base = `/v1/orgs/${encodeURIComponent(orgId)}`;
+    this.#base = `/v1/orgs/${segment('org id', orgId)}`;
   }
 
   /** Without `run_id` and `run_key` an idempotency key is made up, good for the repeats of this one call. */
@@ -80,7 +81,7 @@ export class OrgClient {
   }
 
   run(runId: string): RunClient {
-    return new RunClient(this.#http, `${this.#base}/runs/${encodeURIComponent(runId)}`);
+    return new RunClient(this.#http, `${this.#base}/runs/${segment('run id', runId)}`);
   }
 
   tables(query: PageOptions & { namespace?: string } = {}, options: ReadOptions = {}): Promise<TablesPage> {
@@ -178,6 +179,14 @@ export class OrgClient {
   }
 }
 
+/** The service checks ids; these would lead to another path of it, and to an answer about that. Throws InputError. */
+function segment(what: string, id: string): string {
+  if (!/^\.{0,2}$/.test(id)) return encodeURIComponent(id);
+  throw new InputError(`The ${what} ${JSON.stringify(id)} is none.`, {
+    hint: 'Use letters, digits and ._:@~+=-, the first a letter or digit.',
+  });
+}
+
 function maxAgeOf(seconds: number | undefined): Record<string, string> {
   return seconds === undefined ? {} : { 'cache-control': `max-age=${seconds}` };
 }
@@ -223,7 +232,7 @@ export class RunClient {
 
   /** Of one operator and port; `console` and `statistics` are ports of their own kind. */
   artifact(operator: string, port: string): ArtifactClient {
-    const place = `${encodeURIComponent(operator)}/${encodeURIComponent(port)}`;
+    const place = `${segment('operator', operator)}/${segment('port', port)}`;
     return new ArtifactClient(this.#http, `${this.#path}/artifacts/${place}`);
   }
 
@@ -238,7 +247,7 @@ export class RunClient {
     body: TaskBody<(typeof TASK_EVENTS)[N]>,
     options: CallOptions = {},
   ): Promise<Acknowledgement> {
-    const path = `${this.#path}/tasks/${encodeURIComponent(key)}/${event}`;
+    const path = `${this.#path}/tasks/${segment('task key', key)}/${event}`;
     return this.#http.json('POST', path, { body, ...options });
   }
 

@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../core/clock.ts';
+import { errorMessage, InputError } from '../core/errors.ts';
 import { defaultLimits } from '../core/limits.ts';
 import { systemRandom } from '../core/random.ts';
 import { backoffMs } from '../core/retry.ts';
@@ -37,6 +38,21 @@ export class ServiceError extends Error {
   }
 }
 
+/** Nothing answered at this address, after all attempts: what was sent may have arrived all the same. Repeat it. */
+export class UnreachableError extends Error {
+  override readonly name = 'UnreachableError';
+  readonly code = 'UNREACHABLE';
+  /** Of the service, as the client was given it. */
+  readonly url: string;
+  readonly hint = 'See whether the service runs, and whether the address is its own. Repeats are safe.';
+
+  constructor(url: string, cause: unknown) {
+    const { cause: reason = cause } = cause as { cause?: unknown };
+    super(`No answer from ${url}: ${reasonOf(reason)}.`, { cause });
+    this.url = url;
+  }
+}
+
 interface RequestOptions extends CallOptions {
   /** Sent as JSON; bytes as they are. */
   body?: unknown;
@@ -66,7 +82,7 @@ export class Http {
     return (await (await this.send(method, path, options)).json()) as T;
   }
 
-  /** Throws ServiceError, and what `fetch` throws when the service cannot be reached. */
+  /** Throws ServiceError for what the service refused, UnreachableError where it did not answer. */
   async send(method: string, path: string, options: RequestOptions): Promise<Response> {
     for (let attempt = 0; ; attempt++) {
       const last = attempt + 1 >= this.#attemptsMax;
@@ -78,8 +94,7 @@ export class Http {
         if (last || !RETRYABLE.has(response.status)) throw error;
         waitMs = Math.max(waitMs, retryAfterMs(response));
       } catch (error) {
-        // `fetch` says TypeError for all that went wrong on the way.
-        if (last || options.signal?.aborted || !(error instanceof TypeError)) throw error;
+        if (last || options.signal?.aborted || !(error instanceof UnreachableError)) throw error;
       }
       await this.#clock.sleep(waitMs, options.signal);
     }
@@ -87,7 +102,7 @@ export class Http {
 
   async #once(method: string, path: string, { body, headers, signal }: RequestOptions): Promise<Response> {
     const token = typeof this.#token === 'string' ? this.#token : await this.#token();
-    return this.#fetch(`${this.#url}${path}`, {
+    const request: RequestInit = {
       method,
       headers: {
         authorization: `Bearer ${token}`,
@@ -99,8 +114,25 @@ export class Http {
         ? {}
         : { body: body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }),
       ...(signal === undefined ? {} : { signal }),
-    });
+    };
+    try {
+      return await this.#fetch(`${this.#url}${path}`, request);
+    } catch (error) {
+      // `fetch` says TypeError for all that went wrong on the way, and for an address that is none.
+      if (!(error instanceof TypeError)) throw error;
+      if ((error.cause as { code?: unknown } | undefined)?.code !== 'ERR_INVALID_URL')
+        throw new UnreachableError(this.#url, error);
+      throw new InputError(`${JSON.stringify(this.#url)} is not the address of a service.`, {
+        hint: 'It looks like https://runfold.example.com.',
+        cause: error,
+      });
+    }
   }
+}
+
+/** Of several addresses that were tried, Node says the code alone. */
+function reasonOf(error: unknown): string {
+  return errorMessage(error) || String((error as { code?: unknown }).code ?? 'unknown reason');
 }
 
 function typeOf(body: unknown): string {

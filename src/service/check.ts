@@ -1,3 +1,4 @@
+import type { z } from 'zod';
 import { readBytes, readJson } from './body.ts';
 import { Problem } from './problem.ts';
 import type { Call, Route } from './route.ts';
@@ -80,7 +81,7 @@ function parsed(what: 'query' | 'body', schema: NonNullable<Route['query']>, val
   if (result.success) return result.data;
   const issues = result.error.issues
     .slice(0, 20)
-    .map(({ path, message }) => ({ path: path.join('.'), problem: message }));
+    .map((issue) => ({ path: issue.path.join('.'), problem: problemOf(issue, what, value) }));
   const [first] = issues;
   const at = first === undefined || first.path === '' ? '' : ` at ${first.path}`;
   throw new Problem(
@@ -91,4 +92,13 @@ function parsed(what: 'query' | 'body', schema: NonNullable<Route['query']>, val
       hint: 'See /docs.',
     },
   );
+}
+
+/** Zod names what it has made of the text; callers know what they sent. */
+function problemOf(issue: z.core.$ZodIssue, what: 'query' | 'body', value: unknown): string {
+  if (issue.code !== 'invalid_type' || issue.path.length === 0) return issue.message;
+  let given = value;
+  for (const part of issue.path) given = (given as Record<PropertyKey, unknown> | null | undefined)?.[part];
+  if (given === undefined) return 'it is missing';
+  return what === 'query' && issue.expected === 'number' ? 'it must be a number' : issue.message;
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { OrgSnapshot } from './org-cache.ts';
+import { Problem } from './problem.ts';
 import type { Answer, Call } from './route.ts';
 
 export interface View {
@@ -37,6 +38,7 @@ export async function viewAnswer(
   snapshot: OrgSnapshot,
   make: () => unknown,
 ): Promise<Answer> {
+  refuseOtherTypes(request);
   const { pathname, search } = new URL(request.url);
   const key = `${snapshot.tag} ${pathname}${search}`;
   let view = service.views.get(key);
@@ -44,9 +46,29 @@ export async function viewAnswer(
     view = viewOf(await make());
     service.views.set(key, view);
   }
-  return answerOf(request, view, {
-    age: String(Math.floor(service.orgs.ageMs(snapshot) / 1_000)),
+  return answerOf(request, view, stateOf(service, snapshot));
+}
+
+/** Headers that tell of the state that an answer was made from. */
+export function stateOf({ orgs }: Call['service'], snapshot: OrgSnapshot): Record<string, string> {
+  return {
+    age: String(Math.floor(orgs.ageMs(snapshot) / 1_000)),
     ...(snapshot.incomplete === null ? {} : { 'x-runfold-incomplete': snapshot.incomplete }),
+  };
+}
+
+export const ARROW = 'application/vnd.apache.arrow.stream';
+
+export function wantsArrow(request: Request): boolean {
+  return (request.headers.get('accept') ?? '').toLowerCase().includes(ARROW);
+}
+
+/** Who asks for Arrow and takes nothing else must not be given JSON. */
+function refuseOtherTypes(request: Request): void {
+  const accept = (request.headers.get('accept') ?? '').toLowerCase();
+  if (!wantsArrow(request) || /\*\/\*|application\/(\*|json)/.test(accept)) return;
+  throw new Problem('NOT_ACCEPTABLE', 'This route gives no Arrow.', {
+    hint: 'Ask for `application/json`; Arrow is on offer from `runs`, `active` and `export`.',
   });
 }
 
@@ -64,7 +86,10 @@ export function answerOf(
 
 /** Weak: the same content may come in several encodings. From the bytes, so that all processes agree. */
 export function viewOf(value: unknown): View {
-  const body = new TextEncoder().encode(JSON.stringify(value));
+  return viewOfBytes(new TextEncoder().encode(JSON.stringify(value)));
+}
+
+export function viewOfBytes(body: Uint8Array<ArrayBuffer>): View {
   return { body, etag: `W/"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
 }
 

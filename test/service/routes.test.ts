@@ -1,5 +1,7 @@
 import { tableFromIPC } from 'apache-arrow';
 import { afterAll, describe, expect, it, vi } from 'vitest';
+import { createClient, UnreachableError } from '../../src/client/client.ts';
+import { InputError } from '../../src/core/errors.ts';
 import { ROUTES } from '../../src/service/routes/table.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -380,6 +382,98 @@ describe('operations and documents', () => {
       expect(Object.keys(body.components.schemas)).toContain(name);
     }
     expect(JSON.stringify(body)).not.toContain('"$ref":"#/$defs');
+    const run = body.paths['/v1/orgs/{org}/runs/{run}'].get;
+    expect(Object.keys(run.responses)).toEqual(expect.arrayContaining(['404', '410', 'default']));
+    for (const code of ['405', '408', '431', '500', '504']) {
+      expect(run.responses.default.description).toContain(`${code} `);
+    }
+    expect(body.paths['/metrics'].get.security).toEqual([{ token: [] }]);
+    const headersOf = ({ parameters }: { parameters: { name: string; in: string }[] }) =>
+      parameters.filter((one) => one.in === 'header').map(({ name }) => name);
+    expect(headersOf(body.paths['/v1/orgs/{org}/runs'].post)).toEqual(['Idempotency-Key']);
+    expect(headersOf(body.paths['/v1/orgs/{org}/runs'].get)).toEqual(['Cache-Control', 'If-None-Match']);
+    expect(headersOf(body.paths['/v1/orgs/{org}/changes'].get)).toEqual(['Last-Event-ID']);
+  });
+
+  it('an empty id is no path, also for the client', async () => {
+    const served = await serve();
+    for (const path of [`${RUNS}/`, `/v1/orgs/${ORG}/runs//started`, '/v1/orgs//tables']) {
+      for (const method of ['GET', 'POST']) {
+        const { status, body } = await served.json(method, path);
+        expect([status, body.code], `${method} ${path}`).toEqual([404, 'NOT_FOUND']);
+      }
+    }
+    expect((await served.json('DELETE', RUNS)).headers.get('allow')).toBe('POST, GET');
+    const client = createClient({ url: 'http://runfold.test', token: 't' });
+    for (const id of ['', '.', '..']) {
+      expect(() => client.org(id)).toThrow(InputError);
+      expect(() => client.org(ORG).run(id)).toThrow(InputError);
+      expect(() => client.org(ORG).run('r1').artifact('join', id)).toThrow(InputError);
+    }
+  });
+
+  it('a parameter that is missing, or no number, is told so', async () => {
+    const served = await serve();
+    const detailOf = async (query: string) =>
+      (await served.json('POST', `${RUNS}/r1/trace?${query}`)).body.detail;
+    expect(await detailOf('offset=0')).toBe('The query is not valid at attempt: it is missing.');
+    expect(await detailOf('attempt=one&offset=0')).toBe(
+      'The query is not valid at attempt: it must be a number.',
+    );
+    const { body } = await served.json('POST', `${RUNS}/r1/started`, { body: {} });
+    expect(body.detail).toBe('The body is not valid at attempt: it is missing.');
+  });
+
+  it('Arrow: with ETag and age where it is on offer, 406 where it is not', async () => {
+    const served = await serve();
+    await served.call('POST', RUNS, { body: { run_id: 'r1' } });
+    const arrow = 'application/vnd.apache.arrow.stream';
+    const accept = (value: string, more = {}) => ({ headers: { accept: value, ...more } });
+    const first = await served.call('GET', RUNS, accept(arrow, { 'cache-control': 'no-cache' }));
+    expect(first.headers.get('content-type')).toBe(arrow);
+    expect(first.headers.get('age')).toBe('0');
+    const etag = first.headers.get('etag')!;
+    expect(etag).not.toBe((await served.call('GET', RUNS)).headers.get('etag'));
+    expect((await served.call('GET', RUNS, accept(arrow, { 'if-none-match': etag }))).status).toBe(304);
+    for (const path of ['tables', 'table?namespace=a&name=b', 'lineage?namespace=a&name=b']) {
+      const at = `/v1/orgs/${ORG}/${path}`;
+      const { status, body } = await served.json('GET', at, accept(arrow));
+      expect([status, body.code], path).toEqual([406, 'NOT_ACCEPTABLE']);
+      expect((await served.call('GET', at, accept(`${arrow}, */*`))).status, path).not.toBe(406);
+    }
+  });
+
+  it('the client tells what could not be reached, once it has tried', async () => {
+    const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    let tries = 0;
+    const fetch = async () => {
+      tries++;
+      throw new TypeError('fetch failed', { cause: refused });
+    };
+    const at = { url: 'http://127.0.0.1:1/', token: 't', attemptsMax: 2 };
+    const call = createClient({ ...at, fetch })
+      .org(ORG)
+      .tables();
+    await expect(call).rejects.toBeInstanceOf(UnreachableError);
+    await expect(call).rejects.toMatchObject({
+      code: 'UNREACHABLE',
+      url: 'http://127.0.0.1:1',
+      message: 'No answer from http://127.0.0.1:1: connect ECONNREFUSED.',
+    });
+    expect(tries).toBe(2);
+    await expect(createClient({ url: 'nowhere', token: 't' }).org(ORG).tables()).rejects.toBeInstanceOf(
+      InputError,
+    );
+  });
+
+  it('a request id of the caller comes back where it is harmless, from 1 to 128 characters', async () => {
+    const served = await serve();
+    const idOf = async (given: string) =>
+      (await served.call('GET', '/livez', { headers: { 'x-request-id': given } })).headers.get(
+        'x-request-id',
+      );
+    for (const good of ['7', 'a/b+c==', 'x'.repeat(128)]) expect(await idOf(good)).toBe(good);
+    for (const bad of ['', 'a b', '"', 'x'.repeat(129)]) expect(await idOf(bad)).toMatch(/^[0-9a-f-]{36}$/);
   });
 
   it('not ready while draining, and when the store is away; requests in flight are waited for', async () => {

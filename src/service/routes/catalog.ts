@@ -11,10 +11,9 @@ import { pageOfRuns, pageOfTables } from '../pages.ts';
 import { Problem } from '../problem.ts';
 import { type Answer, type Call, json, type Route, route } from '../route.ts';
 import { lineageView, runsPage, tablesPage, tableView } from '../schemas.ts';
-import { snapshotFor, viewAnswer } from '../view.ts';
+import { ARROW, answerOf, snapshotFor, stateOf, viewAnswer, viewOfBytes, wantsArrow } from '../view.ts';
 
 const TAG = 'Catalog';
-export const ARROW = 'application/vnd.apache.arrow.stream';
 export const FRESHNESS =
   'May be as old as docs/SERVICE.md says under "Freshness"; `Cache-Control: max-age=0` shows everything that was ' +
   'acknowledged before the request.';
@@ -44,8 +43,10 @@ export const catalogRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'Every table of the org, by namespace and name',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({ namespace: filters.namespace, limit, cursor }),
     answers: { 200: { description: 'A page.', content: [json(tablesPage)] }, 304: runsAnswers[304] },
+    errors: ['NOT_ACCEPTABLE'],
     async handle(call) {
       const { query } = call;
       const snapshot = await snapshotFor(call);
@@ -65,9 +66,10 @@ export const catalogRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'One table, named in the query because names hold slashes',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({ namespace: name, name: name.min(1) }),
     answers: { 200: { description: 'The table.', content: [json(tableView)] }, 304: runsAnswers[304] },
-    errors: ['TABLE_NOT_FOUND'],
+    errors: ['TABLE_NOT_FOUND', 'NOT_ACCEPTABLE'],
     async handle(call) {
       const snapshot = await snapshotFor(call);
       return viewAnswer(call, snapshot, () => {
@@ -85,8 +87,10 @@ export const catalogRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'Runs, newest first, history included; with namespace and name those of one table',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({ ...filters, limit, cursor }),
     answers: runsAnswers,
+    errors: ['NOT_ACCEPTABLE'],
     handle: (call) => runsAnswer(call, filterOf(call.query)),
   }),
   route({
@@ -96,8 +100,10 @@ export const catalogRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'Runs that have not ended, newest first',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({ queue: filters.queue, limit, cursor }),
     answers: runsAnswers,
+    errors: ['NOT_ACCEPTABLE'],
     handle: (call) => runsAnswer(call, { queue: call.query.queue, status: ACTIVE }),
   }),
   route({
@@ -107,6 +113,7 @@ export const catalogRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'What feeds a table and what it feeds',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({
       namespace: name,
       name: name.min(1),
@@ -123,7 +130,7 @@ export const catalogRoutes: readonly Route[] = [
       200: { description: 'Tables and the runs between them.', content: [json(lineageView)] },
       304: runsAnswers[304],
     },
-    errors: ['LIMIT_EXCEEDED'],
+    errors: ['LIMIT_EXCEEDED', 'NOT_ACCEPTABLE'],
     async handle(call) {
       const snapshot = await snapshotFor(call);
       const { namespace, name, direction, depth } = call.query;
@@ -140,7 +147,7 @@ type RunsCall = Call<{ limit?: number | undefined; cursor?: string | undefined }
 
 async function runsAnswer(call: RunsCall, filter: RunFilter): Promise<Answer> {
   const snapshot = await snapshotFor(call);
-  if (wantsArrow(call)) return arrowAnswer(call, snapshot, filter);
+  if (wantsArrow(call.request)) return arrowAnswer(call, snapshot, filter);
   return viewAnswer(call, snapshot, async () => {
     const { cursor } = call.query;
     const { items, next } = await pageOfRuns(
@@ -171,13 +178,11 @@ async function arrowAnswer(call: RunsCall, snapshot: OrgSnapshot, filter: RunFil
   const builder = new RowsBuilder(call.org, items.length);
   for (const row of items) builder.add(row);
   const bytes = await encodeArrow(builder.build());
-  const headers = new Headers({ 'content-type': ARROW });
-  if (next !== null) headers.set('x-next-cursor', next);
-  return new Response(bytes as Uint8Array<ArrayBuffer>, { headers });
-}
-
-function wantsArrow({ request }: Call): boolean {
-  return (request.headers.get('accept') ?? '').toLowerCase().includes(ARROW);
+  return answerOf(call.request, viewOfBytes(bytes as Uint8Array<ArrayBuffer>), {
+    ...stateOf(call.service, snapshot),
+    'content-type': ARROW,
+    ...(next === null ? {} : { 'x-next-cursor': next }),
+  });
 }
 
 function jsonLimit({ service }: Call, limit: number | undefined): number {

@@ -24,12 +24,13 @@ export const referenceRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'The latest execution of a reference: the run of it that changed last',
     description: FRESHNESS,
+    headers: ['Cache-Control'],
     query: z.strictObject({ reference_id: reference, status: filters.status }),
     answers: {
       200: { description: 'The run.', content: [json(projectionView)] },
       304: { description: 'Nothing changed since the ETag that the caller sent.' },
     },
-    errors: ['REFERENCE_NOT_FOUND'],
+    errors: ['REFERENCE_NOT_FOUND', 'NOT_ACCEPTABLE'],
     async handle(call) {
       const snapshot = await snapshotFor(call);
       return viewAnswer(call, snapshot, async () => {
@@ -47,6 +48,7 @@ export const referenceRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'What the latest successful execution of a reference took: in all, and operator by operator',
     description: `Which run that is comes from the index, the rest from the run as it is stored now. ${FRESHNESS}`,
+    headers: ['Cache-Control'],
     query: z.strictObject({
       reference_id: reference,
       status: filters.status.meta({ description: 'SUCCEEDED, unless others are named' }),

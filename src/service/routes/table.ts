@@ -24,12 +24,15 @@ export const ROUTES: readonly Route[] = [
   ...operationRoutes,
 ];
 
-/** The methods that some route has for this path: for 405 and its `Allow`. */
+/** The methods that some route has for this path: for 405 and its `Allow`. No id is empty: such a path is none. */
 export function methodsFor(pathname: string): string[] {
   const parts = pathname.split('/');
   const fits = (path: string) => {
     const own = path.split('/');
-    return own.length === parts.length && own.every((part, i) => part.startsWith('{') || part === parts[i]);
+    return (
+      own.length === parts.length &&
+      own.every((part, i) => (part.startsWith('{') ? parts[i] !== '' : part === parts[i]))
+    );
   };
   return [...new Set(ROUTES.filter(({ path }) => fits(path)).map(({ method }) => method))];
 }
