@@ -1,3 +1,5 @@
+import { readdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { foldLagOf, sampleFoldLag } from '../../compactor/lag.ts';
 import { seededRandom } from '../../src/core/random.ts';
@@ -5,11 +7,13 @@ import { uuidv7 } from '../../src/core/uuid.ts';
 import { encodeEntry } from '../../src/log/entry.ts';
 import { intentOf } from '../../src/runs/record.ts';
 import { listen } from '../../src/service/listen.ts';
+import { openFileStore } from '../../src/store/file.ts';
 import { entryKey } from '../../src/store/keys.ts';
+import { tempDir } from '../cli/support.ts';
 import { recording, type StoreCall } from '../support/intercept.ts';
 import { ORG, runOf } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
-import { serve } from './support.ts';
+import { NOW, RUNS, serve } from './support.ts';
 
 const MINUTE = 60_000;
 const ready = { token: null };
@@ -46,6 +50,31 @@ describe('the end of a service', () => {
     expect(await status('/livez')).toBe(200);
     await closed;
     await expect(status('/livez')).rejects.toThrow('fetch failed');
+  });
+});
+
+describe('a file store whose directory is gone', () => {
+  it('is unavailable everywhere, is not made again, and is there again once it is back', async () => {
+    const dir = tempDir();
+    const root = join(dir, 's');
+    const store = await openFileStore(root, { fsync: false });
+    const { json } = await serve({ readyProbeMs: 0 }, { store });
+    expect((await json('POST', RUNS, { body: { run_id: 'r1' } })).status).toBe(201);
+    renameSync(root, `${root}.away`);
+    for (const [method, path, given] of [
+      ['GET', '/readyz', ready],
+      ['GET', `/v1/orgs/${ORG}/tables`, NOW],
+      ['GET', `${RUNS}/r1`, {}],
+      ['POST', RUNS, { body: { run_id: 'r2' } }],
+    ] as const) {
+      const { status, body } = await json(method, path, given);
+      expect([status, body.code], `${method} ${path}`).toEqual([503, 'STORE_UNAVAILABLE']);
+      expect(JSON.stringify(body)).not.toContain(dir);
+    }
+    expect(readdirSync(dir)).toEqual(['s.away']);
+    renameSync(`${root}.away`, root);
+    expect((await json('GET', '/readyz', ready)).status).toBe(200);
+    expect((await json('POST', RUNS, { body: { run_id: 'r2' } })).status).toBe(201);
   });
 });
 
