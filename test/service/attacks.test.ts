@@ -77,7 +77,10 @@ describe('tokens of every wrong kind are refused with 401', () => {
     ['no org', () => signed(without('orgs'))],
     ['no orgs in the list', () => signed(claims({ orgs: [] }))],
     ['an org that is none', () => signed(claims({ orgs: ['../x'] }))],
-    ['orgs that are a text', () => signed(claims({ orgs: ORG }))],
+    ['orgs that are one text of several', () => signed(claims({ orgs: `${ORG},other` }))],
+    ['orgs that are a text that is no org', () => signed(claims({ orgs: '../x' }))],
+    ['orgs that are an object', () => signed(claims({ orgs: { [ORG]: true } }))],
+    ['every org in a text, for a writer', () => signed(claims({ orgs: '*', roles: 'writer' }))],
     ['every org for a writer', () => signed(claims({ orgs: ['*'], roles: ['writer'] }))],
     [
       'more orgs than allowed',
