@@ -1,6 +1,7 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, RunfoldError } from '../src/core/errors.ts';
+import type { Limits } from '../src/core/limits.ts';
 import type { TraceGap } from '../src/runs/run.ts';
 import { type Chunk, chunkOrder, gapFiller } from '../src/traces/chunks.ts';
 import type { TraceContext } from '../src/traces/context.ts';
@@ -34,11 +35,11 @@ export async function assemble(
   const { limits } = context;
   const text = new Text(new FrameWriter(limits.traceFrameBytes), lenient);
   const ordered = chunks.toSorted(chunkOrder);
-  for (const batch of batchesOf(ordered, limits.traceReadAheadBytesMax)) {
+  for (const batch of batchesOf(ordered, limits)) {
     throwIfAborted(signal);
     const bodies = await mapParallel(
       batch,
-      8,
+      limits.parallelMax,
       (chunk, stop) => bodyOf(context, chunk, lenient, stop),
       signal,
     );
@@ -134,11 +135,20 @@ class Text {
 
 const FILL_BYTES = 1024 * 1024;
 
-function* batchesOf(chunks: readonly Chunk[], bytesMax: number): Generator<Chunk[]> {
+/**
+ * Chunks in `chunkOrder`, as many at once as are read side by side. Neither their bytes nor the stretch of the log
+ * that they cover is longer than `traceReadAheadBytesMax`, unless a single chunk is.
+ */
+export function* batchesOf(
+  chunks: readonly Chunk[],
+  { traceReadAheadBytesMax: bytesMax, parallelMax }: Pick<Limits, 'traceReadAheadBytesMax' | 'parallelMax'>,
+): Generator<Chunk[]> {
   let batch: Chunk[] = [];
   let size = 0;
   for (const chunk of chunks) {
-    if (batch.length > 0 && (size + chunk.bytes > bytesMax || batch.length >= 1_000)) {
+    const span = chunk.offset + chunk.bytes - (batch[0]?.offset ?? chunk.offset);
+    const isFull = Math.max(size + chunk.bytes, span) > bytesMax || batch.length >= 4 * parallelMax;
+    if (batch.length > 0 && isFull) {
       yield batch;
       batch = [];
       size = 0;

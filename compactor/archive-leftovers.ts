@@ -1,4 +1,5 @@
 import { mapParallel } from '../src/core/concurrency.ts';
+import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
 import { isTerminal, type Run } from '../src/runs/run.ts';
 import { traceOf } from '../src/runs/traces.ts';
 import { chunksPrefix, parseChunksKey } from '../src/store/keys.ts';
@@ -29,13 +30,29 @@ export async function sweepLeftovers(pass: ArchivePass, candidates: readonly Can
     const forgotten = await mapParallel(
       runIds.filter((runId) => !explained.has(runId)),
       limits.traceParallel,
-      async (runId, stop) => (budget.isOver() ? null : sweepRun(pass, runId, stop)),
+      async (runId, stop) => (budget.isOver() ? null : trySweep(pass, runId, stop)),
       signal,
     );
     const found = forgotten.filter((one) => one !== null);
     if (found.length > 0 && !budget.isOver()) await workWindow(pass, found, work);
     pageToken = page.next ?? undefined;
   } while (pageToken !== undefined && !budget.isOver());
+  if (budget.isOver()) pass.report.complete = false;
+}
+
+/** One that cannot be swept is reported, and holds up nobody. Ends with the budget. */
+async function trySweep(pass: ArchivePass, runId: string, stop: AbortSignal): Promise<Candidate | null> {
+  const { context, budget, report } = pass;
+  try {
+    return await sweepRun(pass, runId, AbortSignal.any([stop, budget.signal]));
+  } catch (error) {
+    if (stop.aborted) throw error;
+    if (budget.signal.aborted) return null;
+    const code = isRunfoldError(error) ? error.code : 'INTERNAL';
+    const message = errorMessage(error).slice(0, context.limits.errorLengthMax);
+    report.failed.push({ run_id: runId, attempts: 0, next_at: context.recorder.now(), code, message });
+    return null;
+  }
 }
 
 /** A run that is to be archived though the index does not say so. */

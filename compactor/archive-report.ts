@@ -1,4 +1,4 @@
-/** One try at a run's traces that failed; nothing of them was lost. */
+/** One try at a run's traces that failed; nothing of them was lost. `attempts` are the tries that count. */
 export interface ArchiveFailure {
   run_id: string;
   attempts: number;

@@ -1,15 +1,17 @@
-import { CorruptError, RunfoldError } from '../src/core/errors.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
+import { CorruptError, isRunfoldError, RunfoldError } from '../src/core/errors.ts';
 import { uuidv7Time } from '../src/core/uuid.ts';
-import { isTerminal, type Run } from '../src/runs/run.ts';
+import { isTerminal, type Run, type TraceArchive } from '../src/runs/run.ts';
 import { traceEnd } from '../src/runs/traces.ts';
 import { archiveKey, nameOfKey } from '../src/store/keys.ts';
 import { ArchiveReader } from '../src/traces/archive-read.ts';
-import type { Chunk } from '../src/traces/chunks.ts';
+import { type Chunk, chunkOrder } from '../src/traces/chunks.ts';
 import type { TraceContext } from '../src/traces/context.ts';
 import { listChunks } from '../src/traces/list.ts';
 import { readChunk } from '../src/traces/read.ts';
 import { removeArchives, removeTraces } from '../src/traces/remove.ts';
 import type { WorkEntry } from '../src/traces/work.ts';
+import { batchesOf } from './archive-assemble.ts';
 import { isLastResort, nameTtlMs } from './archive-entries.ts';
 import type { Archived } from './archive-report.ts';
 import { archiveTrace, deleteChunks, MismatchError } from './archive-trace.ts';
@@ -25,6 +27,8 @@ export interface RunWork {
   /** Monotonic ms after which nothing may be put any more. */
   putBefore: number;
   report: Archived;
+  /** Told how many chunks a log has that is about to be read. */
+  onListed: (chunks: number) => void;
 }
 
 /** What becomes of it, written down as it happens: an abort leaves what was done until then. */
@@ -47,10 +51,11 @@ export async function archiveRun(
   signal: AbortSignal,
 ): Promise<void> {
   const { run, entry, names, report } = work;
-  await removeOrphans(context, work, done, signal);
+  const committed = await removeOrphans(context, work, done, signal);
   if (run === null) return;
   if (run.deleted_at !== null) {
     report.chunks_deleted += await removeTraces(context, run, signal);
+    for (const name of committed) done.forget.add(name);
     return;
   }
   // Only what was tried before can have left chunks beside an archive.
@@ -60,8 +65,11 @@ export async function archiveRun(
         keep(done, error, signal),
       );
       report.chunks_deleted += left?.deleted ?? 0;
+      if ((left?.unconfirmed ?? 0) > 0) done.problem ??= unconfirmed(left!.unconfirmed);
     }
   }
+  // Until its chunks are gone the name keeps the entry, and the entry says that somebody has to look.
+  if (done.problem === null) for (const name of committed) done.forget.add(name);
   for (const attempt of liveAttempts(run)) {
     const at = archivableAt(context, run, attempt, entry);
     if (at === null) continue;
@@ -94,7 +102,7 @@ export function archivableAt(
 
 async function archiveAttempt(
   context: TraceContext,
-  { run, entry, names, putBefore, report }: RunWork,
+  { run, entry, names, putBefore, report, onListed }: RunWork,
   attempt: number,
   done: RunDone,
   signal: AbortSignal,
@@ -108,7 +116,7 @@ async function archiveAttempt(
   const archived = await archiveTrace(
     context,
     // From the moment it is put, the name is looked after until the run has it or it is gone.
-    { run: run!, attempt, name, lenient, putBefore, onPut: () => done.forget.delete(name) },
+    { run: run!, attempt, name, lenient, putBefore, onPut: () => done.forget.delete(name), onListed },
     signal,
   );
   report.conflicts += archived.conflicts;
@@ -123,32 +131,32 @@ async function archiveAttempt(
   if (archived.outcome === 'lost') report.given_up.push(run!.run_id);
   report.bytes += archived.bytes;
   report.stored_bytes += archived.stored_bytes;
-  if (archived.chunks_left > 0) {
-    throw new RunfoldError(
-      'OUTCOME_UNKNOWN',
-      `${archived.chunks_left} archived chunks may not be deleted yet.`,
-    );
-  }
+  if (archived.chunks_left > 0) throw unconfirmed(archived.chunks_left);
 }
 
-/** Archives that earlier tries wrote, or may have, and that the run does not name. */
+function unconfirmed(chunks: number): RunfoldError {
+  return new RunfoldError('OUTCOME_UNKNOWN', `${chunks} archived chunks may not be deleted yet.`);
+}
+
+/** Archives that earlier tries wrote, or may have, and that the run does not name. Gives the names that it does. */
 async function removeOrphans(
   context: TraceContext,
   { orgId, run, entry, names, report }: RunWork,
   { forget }: RunDone,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string[]> {
   const now = context.recorder.now();
   const committed = new Set(archivedOf(run).map(([, { archive }]) => archive.uri && nameOfKey(archive.uri)));
   const mine = new Set(names.values());
   for (const name of entry.names) {
     if (mine.has(name)) continue;
-    if (committed.has(name)) forget.add(name);
-    else if ((uuidv7Time(name) ?? 0) + nameTtlMs(context.limits) < now) {
+    if (committed.has(name)) continue;
+    if ((uuidv7Time(name) ?? 0) + nameTtlMs(context.limits) < now) {
       report.orphans_deleted += await removeArchives(context, orgId, [archiveKey(orgId, name)], signal);
       forget.add(name);
     }
   }
+  return entry.names.filter((name) => committed.has(name));
 }
 
 function archivedOf(run: Run | null) {
@@ -166,31 +174,58 @@ function keep(done: RunDone, error: unknown, signal: AbortSignal): null {
 
 export interface Contained {
   deleted: number;
-  /** Chunks that say something else than the archive, or cannot be read. */
+  /** Contained, but the store did not confirm that they are gone. */
+  unconfirmed: number;
+  /** Chunks that say something else than the archive, or cannot be read; all, where the policy let the archive go. */
   others: Chunk[];
 }
 
-/** Deletes the chunks of which the archive has every byte. 1 LIST per 1000 chunks, 1 GET and 1 DELETE each, and the archive. */
+/**
+ * Deletes the chunks of which the archive has every byte, batch by batch: whoever is cut short has done something. 1 LIST
+ * per 1000 chunks, 1 GET and 1 DELETE each, and a range of the archive per batch.
+ */
 export async function removeContained(
   context: TraceContext,
   run: Run,
   attempt: number,
-  archive: NonNullable<NonNullable<Run['traces']>[string]['archive']>,
+  archive: TraceArchive,
   signal: AbortSignal | undefined,
 ): Promise<Contained> {
   const { store, limits } = context;
   const range = { chunkBytesMax: limits.traceChunkBytesMax };
   const chunks = await listChunks(store, run.org_id, run.run_id, attempt, range, signal);
   const reader = new ArchiveReader(context, run.org_id, archive);
-  const contained: Chunk[] = [];
-  const others: Chunk[] = [];
-  for (const chunk of chunks) {
-    const body = await readChunk(context, chunk, signal).catch(nullIfCorrupt);
-    const text = body && (await reader.read(chunk.offset, chunk.offset + chunk.bytes, signal));
-    if (body !== null && text !== null && Buffer.compare(body, text) === 0) contained.push(chunk);
-    else others.push(chunk);
+  const all: Contained = { deleted: 0, unconfirmed: 0, others: [] };
+  for (const batch of batchesOf(chunks.toSorted(chunkOrder), limits)) {
+    const from = batch[0]!.offset;
+    const to = batch.reduce((end, { offset, bytes }) => Math.max(end, offset + bytes), from);
+    const text = await reader.read(from, to, signal).catch(nullIfExpired);
+    const read = (chunk: Chunk, stop: AbortSignal) =>
+      text && readChunk(context, chunk, stop).catch(nullIfCorrupt);
+    const bodies = await mapParallel(
+      batch,
+      limits.parallelMax,
+      async (chunk, stop) => read(chunk, stop),
+      signal,
+    );
+    const contained = batch.filter(({ offset, bytes }, i) => {
+      const body = bodies[i]!;
+      return (
+        body !== null && Buffer.compare(body, text!.subarray(offset - from, offset - from + bytes)) === 0
+      );
+    });
+    const deleted = await deleteChunks(context, contained, signal);
+    all.deleted += deleted;
+    all.unconfirmed += contained.length - deleted;
+    all.others.push(...batch.filter((chunk) => !contained.includes(chunk)));
   }
-  return { deleted: await deleteChunks(context, contained, signal), others };
+  return all;
+}
+
+/** What is not there any more contains nothing. */
+function nullIfExpired(error: unknown): null {
+  if (isRunfoldError(error) && error.code === 'TRACE_EXPIRED') return null;
+  throw error;
 }
 
 function nullIfCorrupt(error: unknown): null {

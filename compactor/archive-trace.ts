@@ -21,6 +21,8 @@ export interface TraceJob {
   putBefore: number;
   /** Called before the archive is put. */
   onPut: () => void;
+  /** Called with the number of its chunks before they are read. */
+  onListed?: ((chunks: number) => void) | undefined;
 }
 
 export interface TraceDone {
@@ -56,6 +58,7 @@ export async function archiveTrace(
     { chunkBytesMax: limits.traceChunkBytesMax },
     signal,
   );
+  job.onListed?.(chunks.length);
   // No chunk at all is what a lost one looks like, too: only the last try believes it.
   if (chunks.length === 0 && !lenient) {
     throw new RunfoldError('CORRUPT', 'There is no chunk of it, though the run says that there would be.');

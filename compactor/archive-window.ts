@@ -133,7 +133,8 @@ async function tryRun(
   if (problem === null) {
     const putBefore = claimedAt + limits.traceClaimMs;
     const signal = AbortSignal.any([stop, budget.signal]);
-    const work = { orgId, run, entry, names: byAttempt, putBefore, report };
+    const onListed = (chunks: number) => budget.grant(chunks, limits);
+    const work = { orgId, run, entry, names: byAttempt, putBefore, report, onListed };
     try {
       if (budget.isOver()) return { by, forget: done.forget, outcome: { kind: 'released', next_at: 0 } };
       await archiveRun(context, work, done, signal);
@@ -141,8 +142,10 @@ async function tryRun(
       if (stop.aborted) throw error;
       done.problem = error;
       const hadItAll = clock.monotonic() - began >= 0.9 * budget.totalMs;
-      if (budget.signal.aborted && !hadItAll)
-        return { by, forget: done.forget, outcome: { kind: 'released', next_at: 0 } };
+      if (budget.signal.aborted) {
+        const next_at = hadItAll ? cutShort(pass, candidate.run_id, entry) : 0;
+        return { by, forget: done.forget, outcome: { kind: 'released', next_at } };
+      }
     }
   }
   const { forget } = done;
@@ -151,6 +154,23 @@ async function tryRun(
   if (done.laterAt !== null) return { by, forget, outcome: { kind: 'released', next_at: done.laterAt } };
   pass.settled.add(candidate.run_id);
   return { by, forget, outcome: { kind: 'done' } };
+}
+
+/**
+ * Says nothing of the log, so it counts as no try. But it must not come first again and again: it waits, the longer the
+ * longer it has been so. Gives the time of the next try.
+ */
+function cutShort(
+  { context: { recorder, limits }, report }: ArchivePass,
+  run_id: string,
+  { attempts, since }: WorkEntry,
+): number {
+  const now = recorder.now();
+  const waitMs = Math.max(limits.traceBackoffBaseMs, (now - since) / 4);
+  const next_at = now + Math.ceil(Math.min(limits.traceBackoffMaxMs, waitMs));
+  const message = 'The budget of the pass ended first; this counts as no try.';
+  report.failed.push({ run_id, attempts: attempts - 1, next_at, code: 'DEADLINE_EXCEEDED', message });
+  return next_at;
 }
 
 function failure(

@@ -73,9 +73,10 @@ async function archive(
     const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
     try {
       await workAll(pass, workList(candidates, work), work, options);
-      if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
+      // The policy does not wait for what the sweep may meet.
       const retainMs = state.manifest?.policy.trace_retain_ms ?? null;
       if (retainMs !== null) report.expired = await expireArchives(pass, work, retainMs);
+      if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
     } finally {
       budget.end();
     }

@@ -102,6 +102,8 @@ export const defaultLimits = {
   traceReadAheadBytesMax: 16 * 1024 * 1024,
   /** One org's archive pass. */
   traceBudgetMs: 60_000,
+  /** What one log may take longer than that, per chunk of it; at most `traceClaimMs` in all. */
+  traceChunkBudgetMs: 10,
   /** Runs that are being archived or have failed, per org. */
   traceWorkMax: 10_000,
   /** Gaps of one archive that the run lists. */

@@ -148,7 +148,7 @@ describe('the work list', () => {
     expect(await archiveKeys(world)).toHaveLength(ids.length);
   });
 
-  it('a pass that was cut short counts no try; one trace that eats the whole budget does', async () => {
+  it('a pass that was cut short counts no try; one trace that eats the whole budget waits', async () => {
     const world = await fakeWorld({ limits: { traceParallel: 1 } });
     await endedRuns(world, ['run-000', 'run-001']);
     const stuck = intercept(world.memory, async (call, go) => {
@@ -158,7 +158,7 @@ describe('the work list', () => {
     });
     const { failed, complete } = await archiver(world, stuck)({ budgetMs: 60_000 });
     expect(complete).toBe(false);
-    expect(failed).toMatchObject([{ run_id: 'run-000', attempts: 1 }]);
+    expect(failed).toMatchObject([{ run_id: 'run-000', attempts: 0, code: 'DEADLINE_EXCEEDED' }]);
     // The other comes first now.
     await archiver(world, stuck)({ budgetMs: 60_000 });
     await expectArchived(world, 'run-001', 'a log\n');
