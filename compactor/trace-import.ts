@@ -4,7 +4,7 @@ import { gunzip } from 'node:zlib';
 import { z } from 'zod';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import { errorMessage, InputError } from '../src/core/errors.ts';
+import { CorruptError, errorMessage, InputError } from '../src/core/errors.ts';
 import { isId } from '../src/core/ids.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
 import type { Run } from '../src/runs/run.ts';
@@ -115,6 +115,7 @@ async function importRow(
   const trace = traceOf(run, row.attempt);
   if (trace !== null && trace.archive === null) return rejected('its log is live here');
   const text = await textOf(context, row, signal);
+  if (text === null) return rejected(`${row.uri} is not there`);
   const sha256 = createHash('sha256').update(text).digest('hex');
   if (trace !== null) {
     return trace.archive?.sha256 === sha256
@@ -140,19 +141,19 @@ async function importRow(
   return { outcome: 'imported', reason: null };
 }
 
-/** The log that a row names, once all that the row says of it is true. Throws where it is not. */
+/** The log that a row names, once all that the row says of it is true; null: it is not there. Throws where it is not true. */
 async function textOf(
   { store, limits }: TraceContext,
   row: TraceRow,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array | null> {
   const key = row.uri.startsWith(`${store.url}/`) ? row.uri.slice(store.url.length + 1) : row.uri;
   if (/^[a-z][a-z0-9+.-]*:/.test(key)) throw new InputError(`${row.uri} is not in this store`);
   const meta = await store.head(key, { signal });
-  if (meta === null) throw new InputError(`${key} is not there`);
+  if (meta === null) return null;
   if (meta.sizeBytes > limits.traceBytesMax) throw new InputError(`${key} is larger than a log may be`);
   const got = await store.get(key, { signal });
-  if (got.outcome !== 'found') throw new InputError(`${key} is not there`);
+  if (got.outcome !== 'found') return null;
   const text = await unpacked(key, got.body, limits.traceBytesMax);
   const sums = [got.body, text].map((bytes) => createHash('sha256').update(bytes).digest('hex'));
   const wrong = [
@@ -170,14 +171,17 @@ async function unpacked(key: string, body: Uint8Array, bytesMax: number): Promis
   const view = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   if (view.length >= 4 && view.readUInt32LE(0) === 0xfd2fb528) return inflateAll(key, body, bytesMax);
   if (view.length >= 2 && view.readUInt16LE(0) === 0x8b1f) {
-    return promisify(gunzip)(body, { maxOutputLength: bytesMax });
+    return promisify(gunzip)(body, { maxOutputLength: bytesMax }).catch((cause: unknown) => {
+      throw new InputError(`${key} cannot be unpacked`, { cause });
+    });
   }
   return body;
 }
 
 /**
  * Whether a row says nothing any more that runfold does not: its attempt's log is archived here, reads whole against
- * every checksum, and is what the row says. The old object need not be there. 4 GET.
+ * every checksum, and is the log that the row names. That is read as an import reads it; where it is gone, only the
+ * SHA-256 of its text can prove that it was the same. At most 6 GET and 1 HEAD.
  */
 export async function isSuperseded(
   context: TraceContext,
@@ -190,10 +194,28 @@ export async function isSuperseded(
     run === null || run.deleted_at !== null ? null : (traceOf(run, row.attempt)?.archive ?? null);
   if (run === null || archive === null || archive.status !== 'archived') return false;
   if (row.bytes !== undefined && row.bytes !== archive.bytes) return false;
+  if (row.lines !== undefined && row.lines !== archive.lines) return false;
+  if ((await sha256Of(context, row, signal)) !== archive.sha256) return false;
   const verified = await verifyTraces(context, run, signal);
   return verified.some(
     ({ attempt, problems, expired }) => attempt === row.attempt && problems.length === 0 && !expired,
   );
+}
+
+/** Of the text that the row names; null: nothing tells, or the row is one that an import rejects. */
+async function sha256Of(
+  context: TraceContext,
+  row: TraceRow,
+  signal: AbortSignal | undefined,
+): Promise<string | null> {
+  try {
+    const text = await textOf(context, row, signal);
+    if (text === null) return row.sha256?.toLowerCase() ?? null;
+    return createHash('sha256').update(text).digest('hex');
+  } catch (error) {
+    if (error instanceof InputError || error instanceof CorruptError) return null;
+    throw error;
+  }
 }
 
 function rejected(reason: string): RowOutcome {

@@ -115,6 +115,26 @@ describe('a table that kept the books before', () => {
     ]);
   });
 
+  it('purge keeps every row that names another log than the one archived here', async () => {
+    await world.store.put('old/other.log', Buffer.from(LOG.replace('old', 'new')));
+    const table = join(dir, 'others.csv');
+    const sum = sha256(Buffer.from(LOG));
+    const rows = [
+      `gzip,old/other.log,${LOG.length},2,,`,
+      `gzip,old/gzip.gz,${LOG.length},3,,`,
+      `gzip,old/gzip.gz,,,${'0'.repeat(64)},`,
+      'gzip,old/gzip.gz,,,,1',
+      `gzip,old/nothing,${LOG.length},2,${'0'.repeat(64)},`,
+      `gzip,old/nothing,${LOG.length},2,,`,
+    ];
+    const same = [`gzip,old/gzip.gz,${LOG.length},2,${sum},`, `gzip,old/nothing,,,${sum},`];
+    const text = (lines: string[]) => ['run_id,uri,bytes,lines,sha256,crc32c', ...lines, ''].join('\n');
+    writeFileSync(table, text([...rows, ...same]));
+    const done = await ask('trace', 'purge', table, '--org', ORG);
+    expect(tracePurgeSchema.parse(done.value)).toMatchObject({ purged: same.length, kept: rows.length });
+    expect(readFileSync(table, 'utf8')).toBe(text(rows));
+  });
+
   it('NDJSON as well; a file that is none is one clear error', async () => {
     const ndjson = join(dir, 'logs.ndjson');
     writeFileSync(
