@@ -31,6 +31,7 @@ import type { CompactorContext } from './context.ts';
 import { nextParts } from './parts.ts';
 import type { Found, Plan } from './plan.ts';
 import { horizonAt, KEEP_ALL } from './retention.ts';
+import { withLogs } from './stubs.ts';
 
 export interface PrepareOptions {
   policy?: Policy | undefined;
@@ -89,6 +90,9 @@ export async function prepare(
     ...newGarbage(context, found, 'snapshot', superseded, version, writeId),
   ];
   await Promise.all(lists.map(({ name, list }) => putList(context, orgId, name, list)));
+  const [needed, due] = [[], []] as [Tombstone[], Tombstone[]];
+  for (const tombstone of tombstones)
+    (isNeeded(context, tombstone, next.parts, listedAt) ? needed : due).push(tombstone);
   const totals = manifest?.totals ?? { entries: 0, records: 0, ties: 0, rows_written: 0 };
   return {
     ...manifest,
@@ -125,7 +129,7 @@ export async function prepare(
     policy,
     horizon,
     intents: work.intents,
-    tombstones: tombstones.filter((tombstone) => isNeeded(context, tombstone, next.parts, listedAt)),
+    tombstones: [...needed, ...(await withLogs(context, orgId, due))],
     quarantine: [
       ...(change.rebuild ? [] : stillQuarantined(found)),
       ...work.quarantined,

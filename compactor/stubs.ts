@@ -1,5 +1,5 @@
 import { mapParallel } from '../src/core/concurrency.ts';
-import type { Manifest } from '../src/manifest/manifest.ts';
+import type { Manifest, Tombstone } from '../src/manifest/manifest.ts';
 import { removeTraces } from '../src/traces/remove.ts';
 import type { CompactorContext } from './context.ts';
 
@@ -8,7 +8,7 @@ import type { CompactorContext } from './context.ts';
  * remembers the run any more, so its id may be used again. What fails here stays as a stub, which is harmless.
  */
 export async function removeStubs(
-  { store, runs, limits }: CompactorContext,
+  { runs, limits }: CompactorContext,
   before: Manifest | null,
   after: Manifest,
   signal?: AbortSignal,
@@ -21,10 +21,30 @@ export async function removeStubs(
     async ({ run_id }, stop) => {
       const stored = await runs.read(after.org_id, run_id, stop);
       if (stored === null || stored.run.deleted_at === null) return;
-      // The stub is the last that knows of them; whoever deleted the run may have died before it removed them.
-      await removeTraces({ store, limits }, stored.run, stop);
       await runs.remove(after.org_id, run_id, stored.token, stop);
     },
     signal,
   );
+}
+
+/**
+ * Removes the logs of deleted runs whose tombstones may go, and gives those where that did not succeed: they must stay,
+ * since the tombstone leads to the stub, and the stub is the last that knows of the logs. Whoever deleted the run may
+ * have died before it removed them. 1 GET each, and what `removeTraces` costs.
+ */
+export async function withLogs(
+  { store, runs, limits }: Pick<CompactorContext, 'store' | 'runs' | 'limits'>,
+  orgId: string,
+  tombstones: readonly Tombstone[],
+): Promise<Tombstone[]> {
+  const kept = await mapParallel(tombstones, limits.parallelMax, async (tombstone) => {
+    try {
+      const stored = await runs.read(orgId, tombstone.run_id);
+      if (stored !== null) await removeTraces({ store, limits }, stored.run);
+      return null;
+    } catch {
+      return tombstone;
+    }
+  });
+  return kept.filter((tombstone) => tombstone !== null);
 }

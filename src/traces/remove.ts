@@ -1,13 +1,15 @@
 import { mapParallel } from '../core/concurrency.ts';
+import { OutcomeUnknownError } from '../core/errors.ts';
 import type { Run } from '../runs/run.ts';
 import { archivesPrefix, chunksPrefix } from '../store/keys.ts';
+import type { DeleteOutcome } from '../store/object-store.ts';
 import type { TraceContext } from './context.ts';
 
 type RemoveContext = Pick<TraceContext, 'store' | 'limits'>;
 
 /**
- * Removes chunks and archives of a deleted run. May be repeated; what fails is done when the compactor removes the
- * run's stub. 1 LIST per 1000 chunks, 1 HEAD per archive, 1 DELETE per object. Runs without a trace cost nothing.
+ * Removes chunks and archives of a deleted run. May be repeated; what fails is done before the compactor forgets the
+ * run. Throws where the store did not confirm that an object is gone. 1 LIST per 1000 chunks, 1 HEAD per archive, 1 DELETE per object. Runs without a trace cost nothing.
  */
 export async function removeTraces(context: RemoveContext, run: Run, signal?: AbortSignal): Promise<number> {
   const traces = Object.values(run.traces ?? {});
@@ -32,7 +34,7 @@ async function removeChunks(
       ({ key, generation }, stop) => store.delete(key, { ifGeneration: generation, signal: stop }),
       signal,
     );
-    removed += answers.filter(({ outcome }) => outcome === 'deleted').length;
+    removed += confirmed(answers);
     pageToken = page.next ?? undefined;
   } while (pageToken !== undefined);
   return removed;
@@ -51,10 +53,20 @@ export async function removeArchives(
     limits.parallelMax,
     async (key, stop) => {
       const meta = await store.head(key, { signal: stop });
-      if (meta === null) return false;
-      return (await store.delete(key, { ifGeneration: meta.generation, signal: stop })).outcome === 'deleted';
+      if (meta === null) return { outcome: 'absent' } as const;
+      return store.delete(key, { ifGeneration: meta.generation, signal: stop });
     },
     signal,
   );
-  return gone.filter(Boolean).length;
+  return confirmed(gone);
+}
+
+/** How many were deleted. */
+function confirmed(answers: readonly DeleteOutcome[]): number {
+  const unknown = answers.find((answer) => answer.outcome === 'unknown');
+  if (unknown !== undefined) {
+    const { cause } = unknown;
+    throw new OutcomeUnknownError('The store did not confirm that a log is deleted.', { cause });
+  }
+  return answers.filter(({ outcome }) => outcome === 'deleted').length;
 }

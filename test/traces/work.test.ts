@@ -267,6 +267,29 @@ describe('retention and deletion', () => {
     expect(await chunkKeys(world)).toEqual([]);
   });
 
+  it('nobody forgets a deleted run while its log may be there', async () => {
+    const world = await fakeWorld();
+    await endedRun(world, 'run-1', 'a log\n');
+    await archive(world);
+    await world.session.recorder.apply(ORG, 'run-1', { type: 'delete' });
+    const stuck = intercept(world.memory, async (call, go) => {
+      if (call.operation === 'delete' && call.key.includes('/archives/'))
+        return { outcome: 'unknown', cause: new Error('lost') };
+      return go();
+    });
+    await world.compact();
+    await world.clock.advance(8 * DAY);
+    for (let i = 0; i < 2; i++) {
+      await compactOrg({ ...world.compactor, store: stuck }, ORG);
+      await world.clock.advance(DAY);
+    }
+    expect(await archiveKeys(world)).toHaveLength(1);
+    expect(await world.compactor.runs.read(ORG, 'run-1')).not.toBeNull();
+    await world.compact();
+    expect(await archiveKeys(world)).toEqual([]);
+    expect(await world.compactor.runs.read(ORG, 'run-1')).toBeNull();
+  });
+
   it('of a run that is there nothing is removed', async () => {
     const world = await fakeWorld();
     await endedRun(world, 'run-1', 'a log\n');
