@@ -9,6 +9,8 @@ export interface TraceBytes {
   status: 'live' | 'archived' | 'partial' | 'lost';
   /** Nothing more comes. */
   ended: boolean;
+  /** Bytes of a live log that are missing where this ends, though later ones are there. */
+  gap: { offset: number; bytes: number } | null;
 }
 
 export interface TraceText {
@@ -56,12 +58,14 @@ export class TraceClient {
         attempt: told,
         trace_status,
         ended,
+        gap,
       } = error.problem as {
         attempt: number;
         trace_status: TraceBytes['status'];
         ended: boolean;
+        gap: TraceBytes['gap'];
       };
-      return { offset: from, bytes: new Uint8Array(), attempt: told, status: trace_status, ended };
+      return { offset: from, bytes: new Uint8Array(), attempt: told, status: trace_status, ended, gap };
     }
   }
 
@@ -70,9 +74,9 @@ export class TraceClient {
     range: { attempt?: number; from?: number } = {},
     options: CallOptions = {},
   ): AsyncGenerator<TraceText, void, void> {
-    let from = range.from ?? 0;
+    let { from = 0, attempt } = range;
     for (;;) {
-      const path = `${this.#path}/follow${queryOf({ attempt: range.attempt, from })}`;
+      const path = `${this.#path}/follow${queryOf({ attempt, from })}`;
       const answer = await this.#http.send('GET', path, {
         headers: { accept: 'text/event-stream' },
         ...options,
@@ -82,7 +86,8 @@ export class TraceClient {
         if (event === 'problem') throw new ServiceError(500, JSON.parse(data) as Record<string, unknown>);
         if (event !== 'text') continue;
         yield JSON.parse(data) as TraceText;
-        from = Number(id);
+        // A reconnect must not go on in the log of a later attempt.
+        [attempt, from] = id.split('-').map(Number) as [number, number];
       }
     }
   }
@@ -93,7 +98,14 @@ function stateOf(headers: Headers): Omit<TraceBytes, 'offset' | 'bytes'> {
     attempt: Number(headers.get('x-runfold-trace-attempt')),
     status: headers.get('x-runfold-trace-status') as TraceBytes['status'],
     ended: headers.get('x-runfold-trace-ended') === 'true',
+    gap: gapOf(headers.get('x-runfold-trace-gap')),
   };
+}
+
+function gapOf(header: string | null): TraceBytes['gap'] {
+  if (header === null) return null;
+  const [offset, bytes] = header.split('-').map(Number) as [number, number];
+  return { offset, bytes };
 }
 
 function queryOf(query: Record<string, number | undefined>): string {

@@ -34,7 +34,7 @@ export interface TraceState {
   status: Trace['status'];
   /** Bytes of it. Of a live one: as far as it is known without a gap, at least up to where was read. */
   bytes: number;
-  /** Nothing more comes. */
+  /** Nothing more comes. Not as long as a live log has a gap: its archive will tell what became of it. */
   ended: boolean;
   /** Bytes that are missing where reading stopped, though later ones are there. They may still come while it is live. */
   gap: TraceGap | null;
@@ -87,7 +87,7 @@ export class TraceReader {
 
   /**
    * What there is, and then what comes, until the log has ended. A slice without bytes says that nothing came for
-   * `pollMs`; the last one says `ended`. Archiving meanwhile makes no difference.
+   * `pollMs`; the last one says `ended`. Before a gap it waits: for what is missing, or for the archive that fills it. Archiving meanwhile makes no difference.
    */
   async *follow(
     orgId: string,
@@ -193,16 +193,23 @@ export class TraceReader {
     const body = Buffer.concat(bodies as Uint8Array[]).subarray(0, Math.max(0, end - from));
     const last = readable.at(-1);
     const bytes = last === undefined ? from : last.offset + last.bytes;
-    const gap = gapAt < 0 || from + body.length < bytes ? null : segments[gapAt]!;
-    const closed = isTerminal(run.status) && traceOpen(run, attempt, recorder.now()).outcome === 'refused';
+    let gap = gapAt < 0 || from + body.length < bytes ? null : segments[gapAt]!;
     const declared =
       chunks.some((chunk) => chunk.isEnd && chunk.offset + chunk.bytes === bytes) && gap === null;
+    // A later attempt ends one as the end of the run does.
+    const isOver = isTerminal(run.status) || attempt < run.attempt;
+    const closed = isOver && traceOpen(run, attempt, recorder.now()).outcome === 'refused';
+    if (closed && !declared && gap === null && bytes < end) {
+      // What was acknowledged may lie behind a gap that is longer than the range.
+      const later = await listChunks(store, orgId, run.run_id, attempt, { ...range, to: undefined }, signal);
+      gap = segmentsOf(later, bytes).find((segment) => segment.chunk === null) ?? null;
+    }
     const state: TraceState = {
       run_id: run.run_id,
       attempt,
       status: 'live',
       bytes,
-      ended: declared || closed,
+      ended: declared || (closed && gap === null),
       gap: gap && { offset: gap.offset, bytes: gap.bytes },
     };
     return { offset: from, body, state };

@@ -326,8 +326,8 @@ describe('logs', () => {
     touched.add('GET /v1/orgs/{org}/runs/{run}/trace');
     const followed = await served.call('GET', `${trace}/follow`);
     expect(await followed.text()).toBe(
-      'event: text\nid: 6\ndata: {"offset":0,"text":"a log\\n"}\n\n' +
-        'event: end\nid: 6\ndata: {"bytes":6,"status":"live","attempt":1}\n\n',
+      'event: text\nid: 1-6\ndata: {"offset":0,"text":"a log\\n"}\n\n' +
+        'event: end\nid: 1-6\ndata: {"bytes":6,"status":"live","attempt":1}\n\n',
     );
     touched.add('GET /v1/orgs/{org}/runs/{run}/trace/follow');
     const { body } = await checked(served, 'GET', `${RUNS}/r1`);

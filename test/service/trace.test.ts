@@ -82,6 +82,9 @@ describe('adding to a log', () => {
     ['attempt=1&offset=-1', 'a', 400, 'INVALID_INPUT'],
     ['attempt=1&offset=0', '', 400, 'INVALID_INPUT'],
     ['attempt=1&offset=0.5', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=1&offset=', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=1&offset=1e2', 'a', 400, 'INVALID_INPUT'],
+    ['attempt=0x1&offset=0', 'a', 400, 'INVALID_INPUT'],
     ['attempt=2&offset=0', 'a', 409, 'ATTEMPT_STALE'],
     ['attempt=1&offset=0', 'x'.repeat(101), 413, 'BODY_TOO_LARGE'],
     ['attempt=1&offset=995', 'abcdef', 413, 'LIMIT_EXCEEDED'],
@@ -193,6 +196,49 @@ describe('following a log', () => {
     expect(text).toBe('one\ntwo\n');
     expect(await trace.read({ from: 4 })).toMatchObject({ offset: 4, status: 'live', ended: true });
     expect(await trace.read({ from: 8 })).toMatchObject({ bytes: new Uint8Array(), ended: true });
+  });
+
+  it('a browser that reconnects goes on behind the last event, of the same attempt', async () => {
+    const served = await serve({ watchPauseMs: 5 });
+    await started(served);
+    await write(served, 'one\n\ufefftwo\n', 4);
+    const { recorder, traces } = served.world.session;
+    await recorder.apply(ORG, 'run-1', { type: 'failed', attempt: 1, error: { code: null, message: 'x' } });
+    await recorder.apply(ORG, 'run-1', { type: 'retry', attempt: 1 });
+    await recorder.apply(ORG, 'run-1', { type: 'started', attempt: 2 });
+    const body = Buffer.from('second attempt\n');
+    await traces.append(ORG, 'run-1', { attempt: 2, offset: 0, body, end: true });
+    const follow = async (query: string, id?: string) => {
+      const headers = id === undefined ? {} : { 'last-event-id': id };
+      const answer = await served.call('GET', `${TRACE}/follow${query}`, { headers });
+      const reader = answer.body!.getReader();
+      const first = Buffer.from((await reader.read()).value!).toString();
+      await reader.cancel();
+      return first;
+    };
+    expect(await follow('?from=0', '1-4')).toBe(
+      'event: text\nid: 1-11\ndata: {"offset":4,"text":"\ufefftwo\\n"}\n\n',
+    );
+    expect(await follow('?from=7')).toContain('id: 2-15\ndata: {"offset":7');
+    expect(await follow('?attempt=2', '1-4')).toContain('id: 2-15\ndata: {"offset":0');
+  });
+
+  it('tells a gap, and does not say that the log has ended', async () => {
+    const served = await serve({ watchPauseMs: 5 });
+    await started(served);
+    await write(served, 'one\n', 4);
+    expect((await post(served, 'attempt=1&offset=9', 'three\n')).status).toBe(200);
+    const gap = { offset: 4, bytes: 5 };
+    expect(await clientOf(served).org(ORG).run('run-1').trace.read()).toMatchObject({ ended: false, gap });
+    expect(await clientOf(served).org(ORG).run('run-1').trace.read({ from: 4 })).toMatchObject({ gap });
+    const answer = await served.call('GET', `${TRACE}/follow`);
+    let told = '';
+    for await (const bytes of answer.body as unknown as AsyncIterable<Uint8Array>) {
+      told += Buffer.from(bytes).toString();
+      if (told.includes('event: gap')) break;
+    }
+    expect(told).toContain(`event: gap\ndata: ${JSON.stringify(gap)}\n\n`);
+    expect(told).not.toContain('event: end');
   });
 
   it('has its places', async () => {

@@ -71,6 +71,40 @@ describe('a live log', () => {
     expect(await readAll(world, 'run-1')).toBe('one\ntwo\nthree\n');
   });
 
+  it('has not ended while acknowledged bytes lie behind a gap, however long the gap is', async () => {
+    const world = await fakeWorld({ limits: { traceChunkBytesMax: 100 } });
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await traces.append(ORG, 'run-1', chunk(5_000, 'far\n'));
+    await ended(world, 'run-1');
+    await world.clock.advance(5 * MINUTE);
+    for (const from of [0, 4])
+      expect((await traces.read(ORG, 'run-1', { from, to: 100 })).state).toMatchObject({
+        ended: false,
+        gap: { offset: 4, bytes: 4_996 },
+      });
+    expect((await traces.read(ORG, 'run-1', { from: 5_000 })).state).toMatchObject({
+      ended: true,
+      gap: null,
+    });
+  });
+
+  it('of an earlier attempt ends, though the run goes on', async () => {
+    const world = await fakeWorld();
+    const { traces, recorder } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await recorder.apply(ORG, 'run-1', { type: 'failed', attempt: 1, error: { code: null, message: 'x' } });
+    await recorder.apply(ORG, 'run-1', { type: 'retry', attempt: 1 });
+    await recorder.apply(ORG, 'run-1', { type: 'started', attempt: 2 });
+    expect((await traces.read(ORG, 'run-1', { attempt: 1 })).state.ended).toBe(false);
+    await world.clock.advance(5 * MINUTE);
+    const slices: string[] = [];
+    for await (const { body } of traces.follow(ORG, 'run-1', { attempt: 1 })) slices.push(text(body));
+    expect(slices.join('')).toBe('one\n');
+  });
+
   it('reads a range from chunks that begin before it', async () => {
     const world = await fakeWorld();
     const { traces } = world.session;

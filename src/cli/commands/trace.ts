@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type Command, InvalidArgumentError } from 'commander';
 import { RunfoldError } from '../../core/errors.ts';
 import { checkId } from '../../core/ids.ts';
-import type { Run } from '../../runs/run.ts';
+import type { Run, TraceGap } from '../../runs/run.ts';
 import type { TraceSlice } from '../../traces/read.ts';
 import type { VerifiedTrace } from '../../traces/verify.ts';
 import { type CommandContext, withSession } from '../context.ts';
@@ -72,19 +72,24 @@ async function show(
   const { state } = last!;
   const text = Buffer.concat(pieces).toString('utf8');
   output.value({ org_id: org, ...state, offset: from, text });
-  if (state.gap !== null) {
-    output.note(
-      `${counted(state.gap.bytes, 'byte')} at offset ${count(state.gap.offset)} have not come, later ones have`,
-    );
-  }
+  if (state.gap !== null) output.note(gapText(state.gap));
+}
+
+function gapText({ offset, bytes: missing }: TraceGap): string {
+  return `${counted(missing, 'byte')} at offset ${count(offset)} have not come, later ones have`;
 }
 
 async function follow(
   { session, output, signal }: CommandContext,
   { org, run, attempt, from = 0 }: RunOptions & { from?: number },
 ): Promise<void> {
-  const decoder = new TextDecoder();
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let gapAt: number | null = null;
   for await (const { body, offset, state } of session.traces.follow(org, run, { attempt, from }, signal)) {
+    if (state.gap !== null && state.gap.offset !== gapAt) {
+      gapAt = state.gap.offset;
+      output.note(`${gapText(state.gap)}; waiting`);
+    }
     if (body.length === 0) continue;
     if (output.json) {
       output.value({

@@ -15,8 +15,16 @@ const EVENT_STREAM = 'text/event-stream';
 const BEAT_MS = 15_000;
 const TEXT = 'text/plain; charset=utf-8';
 
-const attempt = z.coerce.number().int().positive();
-const offset = z.coerce.number().int().nonnegative();
+/** Digits alone: `Number` takes nothing for 0, and 1e3 and 0x10 for numbers. */
+const digits = (minimum: number) =>
+  z
+    .preprocess(
+      (value) => (/^\d{1,15}$/.test(String(value)) ? Number(value) : value),
+      z.int({ error: 'must be a whole number in decimal digits' }).min(minimum),
+    )
+    .meta({ type: 'integer', minimum });
+const attempt = digits(1);
+const offset = digits(0);
 const followers = new OrgPlaces('followersMax', 'Too many callers follow logs of this org.');
 const reads = new OrgPlaces('traceReadsMax', 'Too many callers read whole logs of this org.');
 
@@ -86,8 +94,10 @@ export const traceRoutes: readonly Route[] = [
     tag: TAG,
     summary: 'The log of a run as it is written: server-sent events',
     description:
-      'Events `text` with `offset` and `text`, whose ids are offsets; a reconnect goes on from `Last-Event-ID`. ' +
-      'Event `end` when nothing more comes. Bytes that are no UTF-8 are shown as U+FFFD; a range gives them as they are.',
+      'Events `text` with `offset` and `text`; their ids are `attempt-offset`, the offset of what comes next. A ' +
+      'reconnect goes on from `Last-Event-ID`, whatever `from` says. Event `gap` with `offset` and `bytes` where later ' +
+      'bytes are there already: the stream waits for those between. Event `end` when nothing more comes. Bytes that are ' +
+      'no UTF-8 are shown as U+FFFD; a range gives them as they are.',
     query: readQuery.extend({ from: offset.optional().meta({ description: 'an offset; default 0' }) }),
     answers: { 200: { description: 'The stream.', content: [{ type: EVENT_STREAM }] } },
     errors: ['RUN_NOT_FOUND', 'TRACE_NOT_FOUND', 'TRACE_EXPIRED', 'CORRUPT'],
@@ -123,7 +133,7 @@ async function read(call: Call<z.infer<typeof readQuery>>): Promise<Response> {
   if (body.length === 0) {
     throw new Problem('RANGE_NOT_SATISFIABLE', `There is nothing at offset ${from}.`, {
       hint: state.ended ? 'Ask for what lies before it.' : 'It may come: ask again, or follow.',
-      details: { attempt: state.attempt, trace_status: state.status, ended: state.ended },
+      details: { attempt: state.attempt, trace_status: state.status, ended: state.ended, gap: state.gap },
       headers: { 'content-range': `bytes */${state.bytes}` },
     });
   }
@@ -159,6 +169,7 @@ function headersOf(state: TraceSlice['state']): Record<string, string> {
     'x-runfold-trace-status': state.status,
     'x-runfold-trace-attempt': String(state.attempt),
     'x-runfold-trace-ended': String(state.ended),
+    ...(state.gap && { 'x-runfold-trace-gap': `${state.gap.offset}-${state.gap.bytes}` }),
   };
 }
 
@@ -190,21 +201,31 @@ function streamOf(
   });
 }
 
+/** Where a broken stream goes on; null: nothing tells, or it was one of another attempt than is asked for. */
+function lastEvent(id: string | null, asked: number | undefined): { attempt: number; from: number } | null {
+  const match = /^(\d{1,9})-(\d{1,12})$/.exec(id ?? '');
+  if (match === null) return null;
+  const attempt = Number(match[1]);
+  return attempt < 1 || (asked !== undefined && asked !== attempt)
+    ? null
+    : { attempt, from: Number(match[2]) };
+}
+
 /** Ends with the log, after `streamMs`, and with its token: the client reconnects and shows a new one. */
 async function follow(
   call: Call<z.infer<typeof readQuery> & { from?: number | undefined }>,
 ): Promise<Response> {
   const { service, org, path, query, request, principal, signal } = call;
   const { clock, limits, session } = service;
-  const lastId = /^\d{1,12}$/.exec(request.headers.get('last-event-id') ?? '')?.[0];
-  let from = query.from ?? (lastId === undefined ? 0 : Number(lastId));
+  const last = lastEvent(request.headers.get('last-event-id'), query.attempt);
+  let from = last?.from ?? query.from ?? 0;
   const lifeMs = Math.min(limits.streamMs, Math.max(0, (principal?.expiresAt ?? 0) - clock.now()));
   const until = clock.monotonic() + lifeMs;
   const leave = followers.take(service, org);
   const stop = new AbortController();
   const stopped = AbortSignal.any([signal, stop.signal]);
   const options = {
-    attempt: query.attempt,
+    attempt: last?.attempt ?? query.attempt,
     from,
     sliceBytes: limits.followEventBytes,
     pollMs: limits.watchPauseMs,
@@ -218,8 +239,11 @@ async function follow(
     throw error;
   }
   let kept: Uint8Array = new Uint8Array();
+  let gapAt: number | null = null;
   let beatAt = clock.monotonic();
   const encoder = new TextEncoder();
+  // U+FEFF is a character of the log like any other.
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   const send = (controller: ReadableStreamDefaultController<Uint8Array>, lines: string) => {
     controller.enqueue(encoder.encode(lines));
     beatAt = clock.monotonic();
@@ -241,15 +265,20 @@ async function follow(
           const whole = isLast ? bytes.length : wholeCharacters(bytes);
           kept = bytes.subarray(whole);
           if (whole > 0) {
-            const text = new TextDecoder().decode(bytes.subarray(0, whole));
+            const text = decoder.decode(bytes.subarray(0, whole));
             const data = JSON.stringify({ offset: from, text });
             from += whole;
-            send(controller, `event: text\nid: ${from}\ndata: ${data}\n\n`);
+            send(controller, `event: text\nid: ${state.attempt}-${from}\ndata: ${data}\n\n`);
+            sent = true;
+          }
+          if (state.gap !== null && state.gap.offset !== gapAt) {
+            gapAt = state.gap.offset;
+            send(controller, `event: gap\ndata: ${JSON.stringify(state.gap)}\n\n`);
             sent = true;
           }
           if (isLast) {
             const data = JSON.stringify({ bytes: from, status: state.status, attempt: state.attempt });
-            send(controller, `event: end\nid: ${from}\ndata: ${data}\n\n`);
+            send(controller, `event: end\nid: ${state.attempt}-${from}\ndata: ${data}\n\n`);
             return end(controller);
           }
           if (!sent && clock.monotonic() - beatAt >= BEAT_MS) {
