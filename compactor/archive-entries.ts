@@ -9,8 +9,8 @@ export interface Claim {
 }
 
 /**
- * Takes the runs that nobody is at. What others claim stays, and so does a list that is full: the entries tell who got
- * what. Pure, as all here; applied twice it does no harm.
+ * Takes the runs that nobody is at. What others claim stays; of a list that is full, the entries with the least hope
+ * make room, and where none can, the entries tell who got what. Pure, as all here; applied twice it does no harm.
  */
 export function withClaims(
   work: Work,
@@ -19,6 +19,7 @@ export function withClaims(
   limits: Limits,
 ): Work {
   const entries = { ...work.entries };
+  for (const runId of dropped(work, claims, now, limits)) delete entries[runId];
   let free = limits.traceWorkMax - Object.keys(entries).length;
   for (const [runId, { by, names }] of claims) {
     const known = entryOf(work, runId);
@@ -29,6 +30,29 @@ export function withClaims(
     entries[runId] = { ...entry, attempts, claim: { by, at: now }, names: [...entry.names, ...names] };
   }
   return { ...work, entries };
+}
+
+/**
+ * Runs whose entries make room for claims in a full list: given up ones first, then those that failed most often, so
+ * that logs without a problem are always archived. Only what nobody is at and leaves nothing to remove; it is tried
+ * again, as if for the first time.
+ */
+export function dropped(
+  work: Work,
+  claims: ReadonlyMap<string, Claim>,
+  now: number,
+  limits: Limits,
+): string[] {
+  const wanted = [...claims.keys()].filter((runId) => entryOf(work, runId) === null).length;
+  const excess = Object.keys(work.entries).length + wanted - limits.traceWorkMax;
+  if (excess <= 0) return [];
+  return Object.entries(work.entries)
+    .filter(
+      ([runId, entry]) => !claims.has(runId) && entry.names.length === 0 && !isClaimed(entry, now, limits),
+    )
+    .sort(([, a], [, b]) => Number(b.stale) - Number(a.stale) || b.attempts - a.attempts)
+    .slice(0, excess)
+    .map(([runId]) => runId);
 }
 
 /** How a claim ended. */

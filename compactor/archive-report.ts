@@ -32,6 +32,11 @@ export interface Archived {
   given_up: string[];
   /** Rows that no canonical run stands behind: `runfold verify` and `repair` deal with those. */
   missing: string[];
+  /** The work list was full. Runs that were dropped from it to make room are tried again as if for the first time. */
+  work_full: boolean;
+  dropped: string[];
+  /** The work list could not be read and was begun anew: tries are counted from the beginning. */
+  work_renewed: boolean;
   /** Ended runs that are not archived after it, and when the first of them ended. */
   waiting: number;
   oldest_ended_at: number | null;
@@ -56,6 +61,9 @@ export function newReport(orgId: string): Archived {
     leftovers_deleted: 0,
     given_up: [],
     missing: [],
+    work_full: false,
+    dropped: [],
+    work_renewed: false,
     waiting: 0,
     oldest_ended_at: null,
     complete: true,

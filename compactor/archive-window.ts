@@ -8,6 +8,7 @@ import type { Candidate } from './archive.ts';
 import type { Budget } from './archive-budget.ts';
 import {
   type Claim,
+  dropped,
   entryOf,
   isLastResort,
   nextTryMs,
@@ -52,13 +53,15 @@ export async function workWindow(pass: ArchivePass, window: readonly Candidate[]
   const claims = new Map(claimed.map((one) => [one.candidate.run_id, one.claim]));
   const now = recorder.now();
   const claimedAt = clock.monotonic();
-  const taken = await changeWork(
-    context,
-    orgId,
-    now,
-    (before) => withClaims(before, claims, now, limits),
-    signal,
-  );
+  let out: string[] = [];
+  const take = (before: Work) => {
+    out = dropped(before, claims, now, limits);
+    return withClaims(before, claims, now, limits);
+  };
+  const taken = await changeWork(context, orgId, now, take, signal);
+  pass.report.dropped.push(...out);
+  const isLeft = claimed.some((one) => entryOf(taken, one.candidate.run_id) === null);
+  pass.report.work_full ||= out.length > 0 || isLeft;
   const mine = claimed.filter((one) => entryOf(taken, one.candidate.run_id)?.claim?.by === one.claim.by);
   const settled = new Map<string, Settled>();
   await mapParallel(

@@ -5,7 +5,7 @@ import { checkId } from '../src/core/ids.ts';
 import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { isTerminal } from '../src/runs/run.ts';
-import { readWork, type Work } from '../src/traces/work.ts';
+import { changeWork, readWork, type Work } from '../src/traces/work.ts';
 import { Budget } from './archive-budget.ts';
 import { isClaimed } from './archive-entries.ts';
 import { expireArchives } from './archive-expire.ts';
@@ -65,13 +65,15 @@ async function archive(
   const { store, runs, limits, clock } = context;
   const { state } = await openCatalog(store, { clock, limits, runs }).org(orgId).refresh({ signal });
   const candidates = candidatesOf(state);
-  const { work } = await readWork(store, orgId, signal);
+  const { work, isCorrupt } = await readWork(store, orgId, signal);
   const report = newReport(orgId);
+  report.work_renewed = isCorrupt;
   const settled = new Set<string>();
   if (!dryRun) {
     const budget = new Budget(clock, options.budgetMs ?? limits.traceBudgetMs);
     const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
     try {
+      if (isCorrupt) await changeWork(pass.context, orgId, recorder.now(), (before) => before, signal);
       await workAll(pass, workList(candidates, work), work, options);
       // The policy does not wait for what the sweep may meet.
       const retainMs = state.manifest?.policy.trace_retain_ms ?? null;

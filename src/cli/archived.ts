@@ -4,7 +4,7 @@ import type { Output } from './output.ts';
 
 /** What a pass over an org's logs did, where there is something to say. */
 export function showArchived(output: Output, archived: Archived, now?: number): void {
-  const { org_id, waiting, oldest_ended_at, failed, given_up, missing } = archived;
+  const { org_id, waiting, oldest_ended_at, failed, given_up, missing, dropped } = archived;
   const done = archived.archived + archived.partial + archived.lost;
   const parts = [
     ...(done > 0
@@ -31,6 +31,12 @@ export function showArchived(output: Output, archived: Archived, now?: number): 
   }
   for (const runId of given_up)
     output.note(`given up: org ${org_id}: run ${plain(runId)}: its log cannot be read`);
+  for (const runId of dropped)
+    output.note(`dropped: org ${org_id}: run ${plain(runId)}: the work list is full`);
+  if (archived.work_full)
+    output.note(`full: org ${org_id}: too many logs fail at once; mend what the notes above name`);
+  if (archived.work_renewed)
+    output.note(`renewed: org ${org_id}: the work list could not be read and was begun anew`);
   for (const runId of missing)
     output.note(`missing: org ${org_id}: run ${plain(runId)} has no canonical run`);
 }

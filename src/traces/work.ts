@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
+import { CorruptError, OutcomeUnknownError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
@@ -48,15 +48,29 @@ export type Work = z.infer<typeof workSchema>;
 export interface StoredWork {
   work: Work;
   generation: string | null;
+  /** What is stored cannot be read: `work` is a new one, and the next write replaces it. */
+  isCorrupt: boolean;
 }
 
-/** One GET. An org without has an empty one. */
+/**
+ * One GET; two where it cannot be read. An org without has an empty one, and so has one whose is corrupt: it is
+ * bookkeeping, which passes make anew. Throws FormatError for one of a newer runfold.
+ */
 export async function readWork(store: ObjectStore, orgId: string, signal?: AbortSignal): Promise<StoredWork> {
   const key = traceWorkKey(orgId);
-  const got = await store.get(key, { signal });
-  if (got.outcome !== 'found') return { work: emptyWork(orgId), generation: null };
-  const work = checkStored(key, workSchema, parseStored(key, 'work list', WORK_FORMAT, got.body));
-  return { work, generation: got.meta.generation };
+  for (let attempt = 0; ; attempt++) {
+    const got = await store.get(key, { signal });
+    if (got.outcome !== 'found') return { work: emptyWork(orgId), generation: null, isCorrupt: false };
+    const { generation } = got.meta;
+    try {
+      const work = checkStored(key, workSchema, parseStored(key, 'work list', WORK_FORMAT, got.body));
+      return { work, generation, isCorrupt: false };
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error;
+      // The wire may be at fault.
+      if (attempt > 0) return { work: emptyWork(orgId), generation, isCorrupt: true };
+    }
+  }
 }
 
 /**

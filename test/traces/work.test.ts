@@ -164,6 +164,33 @@ describe('the work list', () => {
     await expectArchived(world, 'run-001', 'a log\n');
   });
 
+  it('a list that is full stops no log without a problem', async () => {
+    const world = await fakeWorld({ limits: { traceWorkMax: 2 } });
+    await endedRuns(world, ['run-000', 'run-001', 'run-002']);
+    const run = archiver(world, poisoned(world, ['run-000', 'run-001']));
+    // Two fail at once and fill it: the third makes one of them go.
+    await run();
+    expect(Object.keys(await entries(world))).toHaveLength(2);
+    await world.clock.advance(1_000);
+    expect(await run()).toMatchObject({ archived: 1, work_full: true, dropped: ['run-000'] });
+    await expectArchived(world, 'run-002', 'a log\n');
+    await world.clock.advance(DAY);
+    await archive(world);
+    await world.clock.advance(DAY);
+    expect(await archive(world)).toMatchObject({ waiting: 0, work_full: false, dropped: [] });
+  });
+
+  it('a list that cannot be read is begun anew', async () => {
+    const world = await fakeWorld();
+    await endedRun(world, 'run-1', 'a log\n');
+    await world.memory.put(traceWorkKey(ORG), Buffer.from('{"format": 1, "entries": [rot'));
+    expect(await archive(world, { dryRun: true })).toMatchObject({ waiting: 1, work_renewed: true });
+    expect(await archive(world)).toMatchObject({ archived: 1, work_renewed: true });
+    expect(await archive(world)).toMatchObject({ waiting: 0, work_renewed: false });
+    await world.memory.put(traceWorkKey(ORG), Buffer.from('{"format": 2}'));
+    await expect(archive(world)).rejects.toMatchObject({ code: 'UNSUPPORTED_FORMAT' });
+  });
+
   it('an end that no clock here saw is waited for from when it was first met', async () => {
     const world = await fakeWorld();
     const { recorder, traces } = world.session;
