@@ -38,6 +38,8 @@ export interface TraceState {
   ended: boolean;
   /** Bytes that are missing where reading stopped, though later ones are there. They may still come while it is live. */
   gap: TraceGap | null;
+  /** What an archive is missing, the first `traceGapsMax`; text that says so stands there. */
+  gaps: TraceGap[];
 }
 
 export interface TraceSlice {
@@ -123,7 +125,7 @@ export class TraceReader {
       if (archive !== null) {
         const body = await readers.of(archive).read(from, end, signal);
         const about = { run_id: runId, attempt: found.attempt, status, bytes: archive.bytes };
-        return { offset: from, body, state: { ...about, ended: true, gap: null } };
+        return { offset: from, body, state: { ...about, ended: true, gap: null, gaps: archive.gaps } };
       }
       const slice = await this.#live(orgId, found, from, end, signal);
       if (slice !== null && from + slice.body.length >= end) return slice;
@@ -211,6 +213,7 @@ export class TraceReader {
       bytes,
       ended: declared || (closed && gap === null),
       gap: gap && { offset: gap.offset, bytes: gap.bytes },
+      gaps: [],
     };
     return { offset: from, body, state };
   }

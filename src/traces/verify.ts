@@ -15,6 +15,8 @@ export interface VerifiedTrace {
   /** What is wrong; an archive that was kept for as long as the policy says is not. */
   problems: string[];
   expired: boolean;
+  /** Bytes that were missing when it was archived: what is there may verify nevertheless. */
+  gap_bytes: number;
 }
 
 /**
@@ -29,10 +31,11 @@ export async function verifyTraces(
   const verified: VerifiedTrace[] = [];
   for (const [key, trace] of Object.entries(run.traces ?? {})) {
     const one = { run_id: run.run_id, attempt: Number(key), status: trace.status, expired: false };
+    const gap_bytes = trace.archive?.gap_bytes ?? 0;
     verified.push(
       trace.archive === null
-        ? { ...one, ...(await verifyChunks(context, run, Number(key), signal)) }
-        : { ...one, ...(await verifyArchive(context, run.org_id, trace.archive, signal)) },
+        ? { ...one, gap_bytes, ...(await verifyChunks(context, run, Number(key), signal)) }
+        : { ...one, gap_bytes, ...(await verifyArchive(context, run.org_id, trace.archive, signal)) },
     );
   }
   return verified;

@@ -306,13 +306,20 @@ export const traceShowSchema = z.strictObject({
   bytes: count,
   ended: z.boolean(),
   gap: z.strictObject({ offset: count, bytes: count }).nullable(),
+  gaps: z.array(z.strictObject({ offset: count, bytes: count })),
   text: z.string(),
 });
 
 export const traceVerifySchema = z.strictObject({
   ok: z.boolean(),
   traces: z.array(
-    z.strictObject({ ...traceState, bytes: count, expired: z.boolean(), problems: z.array(z.string()) }),
+    z.strictObject({
+      ...traceState,
+      bytes: count,
+      gap_bytes: count,
+      expired: z.boolean(),
+      problems: z.array(z.string()),
+    }),
   ),
 });
 

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { openFileStore } from '../../src/store/file.ts';
 import { archivesPrefix, chunksPrefix } from '../../src/store/keys.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { archiveOf } from '../support/runs.ts';
 import { type World, worldOn } from '../support/world.ts';
 import {
   archiveSchema,
@@ -77,6 +78,38 @@ describe('logs on the command line', () => {
     expect(verified.code).toBe(1);
     expect(traceVerifySchema.parse(JSON.parse(verified.stdout)).ok).toBe(false);
     await world.store.put(meta!.key, got.body);
+  });
+
+  it('what is missing from an archive is told, by show and by verify', async () => {
+    const { recorder } = world.session;
+    const archived = (status: 'partial' | 'lost', gaps: { offset: number; bytes: number }[]) => ({
+      ...archiveOf({ uri: null }),
+      status,
+      bytes: 0,
+      lines: 0,
+      gaps,
+      gap_count: gaps.length,
+      gap_bytes: gaps.reduce((sum, gap) => sum + gap.bytes, 0),
+    });
+    for (const [run_id, archive] of [
+      ['holey', archived('partial', [{ offset: 4, bytes: 7 }])],
+      ['gone', archived('lost', [])],
+    ] as const) {
+      await recorder.create(ORG, { run_id });
+      await recorder.apply(ORG, run_id, { type: 'succeeded', attempt: 1 });
+      await recorder.apply(ORG, run_id, { type: 'trace_archived', attempt: 1, archive, imported: true });
+    }
+    const shown = await runfold('trace', 'show', '--org', ORG, '--run', 'holey');
+    expect(shown.stderr).toContain('7 bytes at offset 4 are missing from the log');
+    const gaps = [{ offset: 4, bytes: 7 }];
+    const value = await ask('trace', 'show', '--org', ORG, '--run', 'holey');
+    expect(traceShowSchema.parse(value)).toMatchObject({ status: 'partial', gaps });
+    const lost = await runfold('trace', 'show', '--org', ORG, '--run', 'gone');
+    expect([lost.stdout, lost.stderr]).toEqual(['', expect.stringContaining('the log is lost')]);
+    const verified = await runfold('trace', 'verify', '--org', ORG);
+    expect(verified.stdout).toContain('holey, attempt 1: partial when it was archived: 7 B are missing');
+    expect(verified.stdout).toContain('gone, attempt 1: lost when it was archived: nothing of it was left');
+    expect(verified.stdout).toContain('2 partial or lost');
   });
 
   it('the policy says how long archives are kept', async () => {

@@ -177,7 +177,7 @@ describe('docs/RELIABILITY.md', () => {
     const doc = await readFile(new URL('../../docs/RELIABILITY.md', import.meta.url), 'utf8');
     const section = /## Traces\n([\s\S]*?)\n## /.exec(doc)![1]!;
     const named = [...section.matchAll(/^\|.*\| ([^|]+) \|$/gm)].map((match) => match[1]!.trim()).slice(1);
-    const files = ['archive', 'faults', 'live', 'storm', 'work'];
+    const files = ['archive', 'faults', 'live', 'many-chunks', 'storm', 'work'];
     const tests = await Promise.all(
       files.map((file) => readFile(new URL(`${file}.test.ts`, import.meta.url), 'utf8')),
     );

@@ -73,6 +73,9 @@ async function show(
   const text = Buffer.concat(pieces).toString('utf8');
   output.value({ org_id: org, ...state, offset: from, text });
   if (state.gap !== null) output.note(gapText(state.gap));
+  if (state.status === 'lost') output.note('the log is lost: nothing of it was left to archive');
+  for (const { offset, bytes: missing } of state.gaps)
+    output.note(`${counted(missing, 'byte')} at offset ${count(offset)} are missing from the log`);
 }
 
 function gapText({ offset, bytes: missing }: TraceGap): string {
@@ -129,11 +132,17 @@ async function verify(
   output.value({ ok: bad.length === 0, traces: verified.map((one) => ({ org_id: orgId, ...one })) });
   for (const { run_id, attempt, problems } of bad)
     for (const problem of problems) output.line(`${plain(run_id)}, attempt ${attempt}: ${plain(problem)}`);
+  const damaged = verified.filter(({ status }) => status === 'partial' || status === 'lost');
+  for (const { run_id, attempt, status, gap_bytes } of damaged) {
+    const what = status === 'lost' ? 'nothing of it was left' : `${bytes(gap_bytes)} are missing`;
+    output.line(`${plain(run_id)}, attempt ${attempt}: ${status} when it was archived: ${what}`);
+  }
   const size = verified.reduce((sum, one) => sum + one.bytes, 0);
   const expired = verified.filter((one) => one.expired).length;
   const gone = expired > 0 ? `, ${count(expired)} expired` : '';
+  const told = damaged.length > 0 ? `, ${count(damaged.length)} partial or lost` : '';
   output.line(
-    `${counted(verified.length, 'log')} (${bytes(size)})${gone}, ${counted(bad.length, 'problem')}`,
+    `${counted(verified.length, 'log')} (${bytes(size)})${gone}${told}, ${counted(bad.length, 'problem')}`,
   );
   return bad.length === 0;
 }
