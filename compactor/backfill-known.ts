@@ -104,6 +104,8 @@ export function contentOf(row: Projection): number {
 export interface Index {
   state: CatalogState;
   known: KnownRuns;
+  /** Those of the runs that are wanted; a run may count twice while it is replaced. */
+  rows: number;
 }
 
 /** One refresh, and one read of every history part. `wanted` leaves runs out, for memory's sake. */
@@ -120,14 +122,16 @@ export async function readIndex(
     if (fact.kind === 'delete')
       known.note(fact.run_id, { revision: fact.revision, content: 0, deleted: true });
   }
+  let count = 0;
   for await (const { rows, i } of indexRows(context, state, signal)) {
     const runId = rows.runId(i);
     if (wanted !== undefined && !wanted(runId)) continue;
+    count++;
     const revision = rows.revision(i);
     if ((known.get(runId)?.revision ?? 0) >= revision) continue;
     known.note(runId, { revision, content: contentOf(rows.get(i)), deleted: false });
   }
-  return { state, known };
+  return { state, known, rows: count };
 }
 
 /** Every row that a refresh shows, then every row of history that head and tail do not replace; a run may come twice. */

@@ -78,10 +78,30 @@ export async function mustExist(
 ): Promise<void> {
   const { items } = await context.store.list({ prefix: orgPrefix(orgId), limit: 1, signal });
   if (items.length > 0) return;
-  for await (const _ of runSource(context).cursors(orgId, signal)) return;
+  if (await hasRuns(context, orgId, signal)) return;
   throw new InputError(`There is no org ${orgId}.`, {
     hint: 'Check --org, --store and --runs; an org comes to be with its first run.',
   });
+}
+
+/** Whether the run store has anything of the org, stubs and unreadable runs included. One LIST, or one query. */
+export async function hasRuns(
+  context: Pick<CompactorContext, 'runs' | 'store' | 'limits'>,
+  orgId: string,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  for await (const _ of runSource(context).cursors(orgId, signal)) return true;
+  return false;
+}
+
+/** Of an org that has rows, and not one canonical run: whoever believed that would empty its catalog. */
+export function noRunsError({ runs }: Pick<CompactorContext, 'runs'>, orgId: string): InputError {
+  return new InputError(
+    `Org ${orgId} has rows, and ${runs.url} has no canonical run of it: nothing was removed.`,
+    {
+      hint: 'See that --runs names the right run store; --force removes the rows all the same.',
+    },
+  );
 }
 
 /** Cursors are encoded run ids as they stand in keys, `.json` and all: their order is that of the listing. */

@@ -3,7 +3,7 @@ import type { Clock } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, StoreError } from '../src/core/errors.ts';
 import type { Limits } from '../src/core/limits.ts';
-import { encodeRun, type Run } from '../src/runs/run.ts';
+import { encodeRun, encodeRunWithin, type Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
 import { Pace } from './backfill-pace.ts';
 
@@ -30,6 +30,8 @@ export interface Migrated {
   missing: string[];
   extra: string[];
   failed: { key: string; reason: string }[];
+  /** Keys of older deployments without an org: passed over. `backfill` brings such runs in. */
+  flat: number;
 }
 
 /**
@@ -54,8 +56,12 @@ export async function migrate(
     missing: [],
     extra: [],
     failed: [],
+    flat: 0,
   };
-  await inWaves(from.scan({ orgId, signal }), limits.parallelMax, signal, async (wave) => {
+  const onFlat = () => {
+    migrated.flat++;
+  };
+  await inWaves(from.scan({ orgId, signal, onFlat }), limits.parallelMax, signal, async (wave) => {
     await pace.take(wave.length, signal);
     await mapParallel(
       wave,
@@ -100,6 +106,7 @@ async function moveOne(
         migrated.missing.push(nameOf(run));
         return;
       }
+      encodeRunWithin(run, limits);
       if (dryRun) {
         migrated.copied++;
         return;

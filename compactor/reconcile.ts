@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { isPast } from '../src/catalog/fold.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import { errorMessage, RunfoldError } from '../src/core/errors.ts';
+import {
+  type ErrorCode,
+  errorMessage,
+  InputError,
+  isRunfoldError,
+  RunfoldError,
+  StoreError,
+} from '../src/core/errors.ts';
 import { checkStored, encodeStored, parseStored } from '../src/core/stored-json.ts';
 import { project } from '../src/runs/projection.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
@@ -12,7 +19,7 @@ import { ABSENT } from '../src/store/object-store.ts';
 import { JOB_FORMAT, JOBS_PREFIX, jobScope } from './backfill-job.ts';
 import { contentOf, type Index, indexRows, type KnownRuns, readIndex } from './backfill-known.ts';
 import { Pace } from './backfill-pace.ts';
-import { everyOrg, type RunSource, runSource } from './backfill-source.ts';
+import { everyOrg, hasRuns, noRunsError, type RunSource, runSource } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
 import { type Drift, judge, repairDrift, type Suspect } from './reconcile-drift.ts';
 
@@ -41,10 +48,23 @@ export interface Reconciled {
   windows: number;
   drift: Drift[];
   failed: { key: string; reason: string }[];
+  /**
+   * Orgs, or windows of them, that were left as they are. `refused`: so much would be removed that the run store is more
+   * likely the wrong one; `failed`: what the org has cannot be read or written. The others went on.
+   */
+  orgs_failed: OrgFailure[];
   /** Passes over all runs of this shard that were ever finished, this call's included. */
   pass: number;
   /** Whether this call finished one; otherwise the next call goes on at the cursor. */
   complete: boolean;
+}
+
+export interface OrgFailure {
+  org_id: string;
+  outcome: 'refused' | 'failed';
+  code: ErrorCode | 'INTERNAL';
+  reason: string;
+  hint: string | null;
 }
 
 const cursorSchema = z.looseObject({
@@ -64,14 +84,15 @@ const WINDOWS_PER_ORG = 10;
 /**
  * Compares canonical runs and index in both directions, window by window, and repairs what differs. Writers and
  * compactors go on: what looks wrong is read again in an order that tells drift from work in progress (`judge`).
- * Every window saves the cursor, so that a pass always ends, in however many calls.
+ * Every window saves the cursor, so that a pass always ends, in however many calls. What is wrong with one org is told
+ * in `orgs_failed` and stops no other; a store that does not answer is everybody's, and throws.
  */
 export async function reconcile(
   context: CompactorContext,
   recorder: Recorder,
   options: ReconcileOptions = {},
 ): Promise<Reconciled> {
-  const { signal, dryRun = false, budgetMs = Number.POSITIVE_INFINITY } = options;
+  const { dryRun = false, budgetMs = Number.POSITIVE_INFINITY } = options;
   const saved = await CursorFile.open(context, options);
   const { pass } = saved.cursor;
   const result: Reconciled = {
@@ -80,6 +101,7 @@ export async function reconcile(
     windows: 0,
     drift: [],
     failed: [],
+    orgs_failed: [],
     pass,
     complete: false,
   };
@@ -90,15 +112,17 @@ export async function reconcile(
     const { at } = saved.cursor;
     if (at !== null && orgId < at.org_id) continue;
     let after = at !== null && at.org_id === orgId ? at.after : null;
-    const index = await readIndex(context, orgId, { signal });
+    const index = await ofOrg(walk, orgId, () => openIndex(walk, orgId));
     const windowRuns = Math.max(
       options.windowRuns ?? WINDOW_RUNS,
-      Math.ceil((index.state.manifest?.rows ?? 0) / WINDOWS_PER_ORG),
+      Math.ceil((index?.state.manifest?.rows ?? 0) / WINDOWS_PER_ORG),
     );
     for (let more = true; more; ) {
-      if (result.windows > 0 && context.clock.monotonic() - began > budgetMs) return result;
-      const window = await compareWindow(walk, index, orgId, after, windowRuns);
-      after = window.until;
+      // What is wrong with an org is told once: it is passed over in the call that found out.
+      if (index !== null && result.windows > 0 && context.clock.monotonic() - began > budgetMs) return result;
+      const window =
+        index && (await ofOrg(walk, orgId, () => compareWindow(walk, index, orgId, after, windowRuns)));
+      after = window?.until ?? null;
       more = after !== null;
       result.windows++;
       // An org that is done is passed over by naming the one behind it: no id is greater than `org` and less than this.
@@ -120,6 +144,35 @@ interface Walk {
   source: RunSource;
   result: Reconciled;
   pass: number;
+}
+
+/** What is wrong with one org is told, and null stands for it. */
+async function ofOrg<T>({ options, result }: Walk, orgId: string, work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (options.signal?.aborted || error instanceof StoreError) throw error;
+    result.orgs_failed.push(failureOf(orgId, error));
+    return null;
+  }
+}
+
+function failureOf(orgId: string, error: unknown): OrgFailure {
+  return {
+    org_id: orgId,
+    outcome: error instanceof InputError ? 'refused' : 'failed',
+    code: isRunfoldError(error) ? error.code : 'INTERNAL',
+    reason: errorMessage(error),
+    hint: (isRunfoldError(error) && error.hint) || null,
+  };
+}
+
+async function openIndex({ context, options }: Walk, orgId: string): Promise<Index> {
+  const { signal, force } = options;
+  const index = await readIndex(context, orgId, { signal });
+  // Runs first made after the index was read only help.
+  if (!force && index.rows > 0 && !(await hasRuns(context, orgId, signal))) throw noRunsError(context, orgId);
+  return index;
 }
 
 /** Also orgs that have only an index: rows without any canonical run are drift as well. */
@@ -185,11 +238,15 @@ async function compareWindow(
     signal,
   );
   for (const one of drift) result.drift.push(one.drift);
-  if (isDoubtful && !options.dryRun) {
-    throw new RunfoldError(
-      'INVALID_INPUT',
-      `${strays} of ${rows} rows of org ${orgId} have no canonical run: nothing was removed.`,
-      { hint: 'See that --runs names the right run store; --force removes the rows all the same.' },
+  if (isDoubtful) {
+    result.orgs_failed.push(
+      failureOf(
+        orgId,
+        new InputError(
+          `${strays} of ${rows} rows of org ${orgId} have no canonical run: none of them was removed.`,
+          { hint: 'See that --runs names the right run store; --force removes the rows all the same.' },
+        ),
+      ),
     );
   }
   return { until };

@@ -2,7 +2,7 @@ import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, errorMessage, OutcomeUnknownError, RunfoldError } from '../src/core/errors.ts';
 import { listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
-import type { Manifest, Quarantined } from '../src/manifest/manifest.ts';
+import { checkWritable, type Manifest, type Quarantined } from '../src/manifest/manifest.ts';
 import {
   type CurrentManifest,
   commitManifest,
@@ -15,6 +15,7 @@ import { type LogRecord, recordOf } from '../src/runs/record.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
 import { garbagePrefix, logPrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
+import { noRunsError } from './backfill-source.ts';
 import { removeObject } from './collect.ts';
 import type { CompactorContext } from './context.ts';
 import { type Found, find, type Plan, planOn } from './plan.ts';
@@ -37,6 +38,8 @@ export interface Repaired {
 
 export interface RepairOptions {
   dryRun?: boolean | undefined;
+  /** Repair also an org that has rows and not one canonical run: its catalog is empty then. */
+  force?: boolean | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((runs: number) => void) | undefined;
 }
@@ -44,7 +47,7 @@ export interface RepairOptions {
 /**
  * Builds the org's snapshot anew from its canonical runs, whatever became of manifest, parts and entries, while writers
  * go on. Entries listed before the scan are covered by it; what comes later stays in the log as ever. Cost: one read
- * per canonical run of the org.
+ * per canonical run of the org. Throws InputError for an org that has no canonical run at all, unless it had no row either.
  */
 export async function repairOrg(
   context: CompactorContext,
@@ -58,6 +61,8 @@ export async function repairOrg(
     const { items } = await listLog(context.store, orgId, { signal });
     const quarantined = new Set(found.current.manifest?.quarantine.map(({ key }) => key));
     const { rows, stubs, unreadable } = await scan(context, orgId, options);
+    if (rows.length + stubs.length + unreadable.length === 0 && !options.force && mayHaveRows(found))
+      throw noRunsError(context, orgId);
     const { entries } = await readEntries(context.store, orgId, found.unfolded, {
       parallel: context.limits.parallelMax,
       signal,
@@ -75,6 +80,7 @@ export async function repairOrg(
       unreadable,
     };
     const version = (found.current.manifest?.version ?? 0) + 1;
+    if (found.current.manifest !== null) checkWritable(manifestKey(orgId), found.current.manifest);
     if (options.dryRun) return { ...repaired, version };
     const next = await prepare(
       context,
@@ -106,6 +112,11 @@ export async function repairOrg(
       hint: 'Stop the compactors of this org, and try again.',
     },
   );
+}
+
+/** Where no manifest is left to say otherwise, it may: what was lost would not come back. */
+function mayHaveRows({ current, unfolded }: Found): boolean {
+  return current.manifest === null || current.manifest.rows > 0 || unfolded.length > 0;
 }
 
 /** Of an entry that was listed before the scan, the scan knows all but what somebody is still about to do. */

@@ -17,7 +17,7 @@ export interface CommandContext {
 
 /**
  * Runs an action on the store that the command line names, and closes it whatever happens. `create`: the store of a
- * `file:` URL may be made; for all other actions a missing directory is a mistyped one.
+ * `file:` URL and the run store may be made; for all other actions one that is missing is a mistyped one.
  */
 export async function withSession<T>(
   command: Command,
@@ -40,7 +40,10 @@ export async function withSession<T>(
   });
   let runs: RunStore | undefined;
   try {
-    if (options.runs) runs = await openRunStore(options.runs, { store, endpoint: options.endpoint });
+    if (options.runs) {
+      const missing = create ? 'create' : 'refuse';
+      runs = await openRunStore(options.runs, { store, missing, endpoint: options.endpoint });
+    }
     const session = openSession(store, { telemetry, ...(runs ? { runs } : {}) });
     const result = await action({ session, output: outputOf(command), signal });
     await session.close();

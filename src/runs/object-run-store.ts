@@ -40,13 +40,15 @@ export class ObjectRunStore implements RunStore {
   }
 
   /** One LIST per 1000 runs and one GET each, `parallelMax` at a time. */
-  async *scan({ orgId, signal }: ScanOptions = {}): AsyncIterable<ScannedRun> {
+  async *scan({ orgId, onFlat, signal }: ScanOptions = {}): AsyncIterable<ScannedRun> {
     const prefix = orgId === undefined ? RUNS_PREFIX : runsPrefix(orgId);
     let pageToken: string | undefined;
     do {
       const page = await this.#store.list({ prefix, pageToken, signal });
+      const isFlat = ({ key }: { key: string }) => !key.slice(RUNS_PREFIX.length).includes('/');
+      for (const { key } of page.items.filter(isFlat)) onFlat?.(key);
       const runs = await mapParallel(
-        page.items,
+        page.items.filter((item) => !isFlat(item)),
         this.#limits.parallelMax,
         (item, stop) => this.#scanOne(item.key, stop),
         signal,

@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
 import { type Limits, limits as limitsOf } from '../core/limits.ts';
 import { type Random, systemRandom } from '../core/random.ts';
+import { MemoryStore } from '../store/memory.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { openStore } from '../store/open.ts';
 import { type ServerClock, timeAsked } from '../store/server-clock.ts';
@@ -15,6 +16,11 @@ export interface OpenRunStoreOptions {
   clock?: Clock | undefined;
   random?: Random | undefined;
   limits?: Partial<Limits> | undefined;
+  /**
+   * What to do where the URL names a folder, file or table that is not there: make it (default), throw InputError, or
+   * stand in an empty run store in memory, for dry runs. Nothing is made but by `create`.
+   */
+  missing?: 'create' | 'refuse' | 'empty' | undefined;
   /** Of a Cloud Storage emulator. */
   endpoint?: string | undefined;
 }
@@ -27,7 +33,21 @@ const HINT =
  * `postgres://…`. Drivers load only here. `close()` drains, and closes what was opened here.
  */
 export async function openRunStore(url: string | undefined, options: OpenRunStoreOptions): Promise<RunStore> {
+  try {
+    return await open(url, options);
+  } catch (error) {
+    if (options.missing !== 'empty' || !(error instanceof InputError) || !('missing' in error.details))
+      throw error;
+    return new OwnedObjectRunStore(
+      new MemoryStore({ clock: options.clock ?? systemClock }),
+      limitsOf(options.limits),
+    );
+  }
+}
+
+async function open(url: string | undefined, options: OpenRunStoreOptions): Promise<RunStore> {
   const base = {
+    create: (options.missing ?? 'create') === 'create',
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
     limits: limitsOf(options.limits),

@@ -1,6 +1,6 @@
 import type { Pool, PoolClient, QueryResult } from 'pg';
 import { type Clock, cancelled } from '../core/clock.ts';
-import { StoreError } from '../core/errors.ts';
+import { InputError, StoreError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { definite, isAmbiguous } from './postgres-errors.ts';
@@ -22,6 +22,8 @@ export interface PostgresOptions {
   table?: string | undefined;
   /** Create schema and table where they are missing. Off: the operator brings them, and they are checked. */
   manage?: boolean | undefined;
+  /** `false`: a table that is missing is an InputError, and nothing is made. Default true. */
+  create?: boolean | undefined;
   poolMax?: number | undefined;
   clock: Clock;
   random: Random;
@@ -35,7 +37,7 @@ export async function openPostgresRunStore(options: PostgresOptions): Promise<Sq
 }
 
 export async function openPostgresDocuments(
-  options: Pick<PostgresOptions, 'connectionString' | 'manage' | 'poolMax' | 'limits'>,
+  options: Pick<PostgresOptions, 'connectionString' | 'manage' | 'create' | 'poolMax' | 'limits'>,
   table: SqlTable & { schema: string },
 ): Promise<Documents> {
   const { default: pg } = await import('pg');
@@ -60,7 +62,7 @@ export async function openPostgresDocuments(
   });
   const driver = new PostgresDriver(redacted(options.connectionString, table), pool);
   try {
-    if (options.manage ?? true) await createTable(driver, table, statements);
+    if (options.manage ?? true) await createTable(driver, table, statements, options.create ?? true);
     await probe(driver, statements);
     return documentsOn(driver, table, statements);
   } catch (error) {
@@ -73,12 +75,19 @@ async function createTable(
   driver: PostgresDriver,
   { schema, table }: SqlTable & { schema: string },
   statements: SqlStatements,
+  create: boolean,
 ): Promise<void> {
   const name = `"${schema}"."${table}"`;
   await driver.alone(async (client) => {
     const { rows } = await client.query('SELECT to_regclass($1) AS found', [name]);
     // Whoever may use a table need not be allowed to create one.
     if ((rows[0] as { found: unknown }).found !== null) return;
+    if (!create) {
+      throw new InputError(`There is no run store at ${driver.url}.`, {
+        hint: 'Check --runs; `runfold migrate --to`, `import` and `serve` make one.',
+        details: { missing: driver.url },
+      });
+    }
     await client.query(
       `BEGIN; SELECT pg_advisory_xact_lock(${CREATE_LOCK});
        CREATE SCHEMA IF NOT EXISTS "${schema}";

@@ -18,6 +18,8 @@ export interface RunStore {
 
 export interface ScanOptions {
   orgId?: string | undefined;
+  /** Told of flat keys of older deployments, whose org is inside (ADR 0003): they are passed over. */
+  onFlat?: ((key: string) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 

@@ -1,7 +1,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Clock, cancelled } from '../core/clock.ts';
-import { CorruptError, errorMessage, StoreError } from '../core/errors.ts';
+import { CorruptError, errorMessage, InputError, StoreError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import type { Documents, DocumentWrite } from './sql-documents.ts';
@@ -22,6 +22,8 @@ export interface SqliteOptions {
   table?: string | undefined;
   /** Off: what was acknowledged last may be lost with the power (never with the process). */
   fsync?: boolean | undefined;
+  /** `false`: a file or table that is missing is an InputError, and nothing is made. Default true. */
+  create?: boolean | undefined;
   clock: Clock;
   random: Random;
   limits: Limits;
@@ -38,7 +40,7 @@ export async function openSqliteRunStore(options: SqliteOptions): Promise<SqlRun
 }
 
 export async function openSqliteDocuments(
-  { path, fsync = true, limits }: Pick<SqliteOptions, 'path' | 'fsync' | 'limits'>,
+  { path, fsync = true, create = true, limits }: Pick<SqliteOptions, 'path' | 'fsync' | 'create' | 'limits'>,
   table: SqlTable,
 ): Promise<Documents> {
   const { DatabaseSync } = await import('node:sqlite');
@@ -51,9 +53,19 @@ export async function openSqliteDocuments(
   const url = `sqlite:${path}`;
   let database: DatabaseSync | undefined;
   try {
+    const signal = AbortSignal.timeout(limits.requestDeadlineMs);
+    if (!create && path !== ':memory:') {
+      // Opened to be read, a missing file is not made, and one that is not ours stays as it is.
+      const looked = new DatabaseSync(path, { readOnly: true });
+      database = looked;
+      await patiently(url, signal, () => {
+        if (!hasTable(looked, table)) throw missing(url);
+      });
+      looked.close();
+      database = undefined;
+    }
     const opened = new DatabaseSync(path);
     database = opened;
-    const signal = AbortSignal.timeout(limits.requestDeadlineMs);
     // Two processes may open a new file at the same time.
     await patiently(url, signal, () => {
       opened.exec('PRAGMA journal_mode = WAL');
@@ -64,8 +76,23 @@ export async function openSqliteDocuments(
     return documentsOn(new SqliteDriver(url, opened), table, statements);
   } catch (error) {
     database?.close();
+    if (!create && sqliteCode(error) === SQLITE.cantOpen) throw missing(url);
     throw failed(url, error);
   }
+}
+
+function hasTable(database: DatabaseSync, { table }: SqlTable): boolean {
+  const found = database.prepare(
+    "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+  );
+  return found.get(table) !== undefined;
+}
+
+function missing(url: string): InputError {
+  return new InputError(`There is no run store at ${url}.`, {
+    hint: 'Check --runs; `runfold migrate --to`, `import` and `serve` make one.',
+    details: { missing: url },
+  });
 }
 
 /** Statements are synchronous and take some µs; only waiting for another process's lock is not. */

@@ -62,6 +62,7 @@ export async function openFileStore(dir: string, options: FileStoreOptions = {})
   if (!found && !create && isMissing(root)) {
     throw new InputError(`There is no store at ${root}.`, {
       hint: 'Check --store; `runfold import` makes one.',
+      details: { missing: root },
     });
   }
   const { home, made } = homeAt(root, found !== undefined);

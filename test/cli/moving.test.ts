@@ -1,8 +1,10 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { limits } from '../../src/core/limits.ts';
 import { openRunStore } from '../../src/runs/open.ts';
+import { encodeRun } from '../../src/runs/run.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { exportedRunKey, exportIndexKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
@@ -105,12 +107,15 @@ describe.concurrent('runfold upgrade', () => {
 });
 
 describe.concurrent('an org that is not there', () => {
-  it('is not made by setting its policy, or by repairing it', async () => {
+  it('is an error that names it, and is not made by any command', async () => {
     const { world, runfold } = await store();
     await world.session.recorder.create(ORG, { run_id: 'a' });
     for (const args of [
       ['policy', 'set', '--org', 'acne', '--retain', '90d'],
       ['repair', '--org', 'acne'],
+      ['reconcile', '--org', 'acne'],
+      ['upgrade', '--org', 'acne'],
+      ['export', 'legacy', '--org', 'acne'],
     ]) {
       const ran = await runfold(...args);
       expect(ran).toMatchObject({ code: 2, stdout: '' });
@@ -129,5 +134,64 @@ describe.concurrent('an org that is not there', () => {
     expect(ran.code).toBe(1);
     expect(ran.stdout).toMatch(/law 2: org only-there: .*the canonical run has no row/);
     expect((await runfold('repair', '--org', 'only-there', '--runs', url)).code).toBe(0);
+  });
+});
+
+describe.concurrent('a run store that is not there', () => {
+  it('is refused, and not made, by commands that look or repair; no row is removed', async () => {
+    const { world, runfold } = await store();
+    await world.session.recorder.create(ORG, { run_id: 'a' });
+    const file = join(tempDir(), 'mistyped.db');
+    for (const args of [
+      ['reconcile', '--full'],
+      ['repair', '--org', ORG],
+      ['backfill', '--dry-run'],
+    ]) {
+      const ran = await runfold(...args, '--runs', `sqlite:${file}`);
+      expect(ran).toMatchObject({ code: 2, stdout: '' });
+      expect(ran.stderr).toMatch(
+        /^error: There is no run store at sqlite:.*mistyped\.db\.\nhint: Check --runs/,
+      );
+    }
+    expect(existsSync(file)).toBe(false);
+    // One that is there, and empty: it was forgotten to say which, or the wrong one was named.
+    await (await openRunStore(`sqlite:${file}`, { store: new MemoryStore() })).close();
+    const repaired = await runfold('repair', '--org', ORG, '--runs', `sqlite:${file}`);
+    expect(repaired).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/mistyped\.db has no canonical run/),
+    });
+    const reconciled = await runfold('reconcile', '--full', '--runs', `sqlite:${file}`);
+    expect(reconciled.code).toBe(1);
+    expect(reconciled.stderr).toMatch(/^refused: org acme: .*mistyped\.db has no canonical run.*--force/m);
+    expect((await world.read(ORG)).active()).toHaveLength(1);
+    const forced = await runfold('repair', '--org', ORG, '--runs', `sqlite:${file}`, '--force');
+    expect(forced).toMatchObject({ code: 0, stdout: expect.stringContaining('0 runs') });
+  });
+
+  it('is made by migrate as its target alone, and not by a dry run', async () => {
+    const { dir, world, runfold } = await store();
+    await world.session.recorder.create(ORG, { run_id: 'a' });
+    const flat = await world.compactor.runs.read(ORG, 'a');
+    await world.store.put('authoritative-runs/runs/flat.json', encodeRun({ ...flat!.run, run_id: 'flat' }));
+    const [from, file] = [`file:${dir}?fsync=off`, join(tempDir(), 'runs.db')];
+    const migrate = (...args: string[]) => runfold('migrate', ...args, '--to', `sqlite:${file}`);
+    const dry = await migrate('--from', from, '--dry-run');
+    expect(dry).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^1 run: 1 to copy,.* 0 problems\n$/),
+    });
+    expect(dry.stderr).toContain('1 flat key of older deployments not migrated');
+    const nobody = await migrate('--from', from, '--org', 'acne');
+    expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining('has no run of org acne') });
+    const missing = join(tempDir(), 'gone');
+    for (const url of [`file:${missing}`, `sqlite:${missing}`])
+      expect(await migrate('--from', url)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('There is no'),
+      });
+    expect([existsSync(file), existsSync(missing)]).toEqual([false, false]);
+    expect((await migrate('--from', from)).stdout).toMatch(/^1 run: 1 copied/);
+    expect(existsSync(file)).toBe(true);
   });
 });

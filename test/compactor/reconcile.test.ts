@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { reconcile } from '../../compactor/reconcile.ts';
 import { verifyOrg } from '../../compactor/verify.ts';
 import type { Run } from '../../src/runs/run.ts';
-import { runKey } from '../../src/store/keys.ts';
+import { manifestKey, runKey } from '../../src/store/keys.ts';
 import { dataset, ORG } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
 
@@ -174,12 +174,61 @@ describe('reconcile', () => {
     const bodies = await Promise.all(page.items.map(({ key }) => world.memory.get(key)));
     for (const { key, generation } of page.items)
       await world.memory.delete(key, { ifGeneration: generation });
-    await expect(run(world)).rejects.toMatchObject({
-      code: 'INVALID_INPUT',
-      hint: expect.stringContaining('--runs'),
-    });
-    for (const body of bodies) if (body.outcome === 'found') await world.memory.put(body.meta.key, body.body);
+    for (const dryRun of [true, false]) {
+      const refused = await run(world, { dryRun });
+      expect(refused.drift).toEqual([]);
+      expect(refused).toMatchObject({
+        complete: true,
+        orgs_failed: [{ org_id: ORG, outcome: 'refused', hint: expect.stringContaining('--runs') }],
+      });
+      expect(refused.orgs_failed[0]!.reason).toContain(world.compactor.runs.url);
+    }
+    // Some of the runs are there: the share of rows that would be removed decides, in a dry run as well.
+    const [one] = bodies;
+    if (one?.outcome === 'found') await world.memory.put(one.meta.key, one.body);
+    for (const dryRun of [true, false]) {
+      const refused = await run(world, { dryRun });
+      expect(refused.drift.filter(({ kind }) => kind === 'stray')).toHaveLength(129);
+      expect(refused.drift.some(({ repaired }) => repaired)).toBe(false);
+      expect(refused).toMatchObject({ orgs_failed: [{ outcome: 'refused' }] });
+    }
+    for (const body of bodies.slice(1))
+      if (body.outcome === 'found') await world.memory.put(body.meta.key, body.body);
     await expectRight(world);
+  });
+
+  it('an org of a few runs whose canonical runs are all gone is refused, and done by force', async () => {
+    const world = await fakeWorld();
+    await world.session.recorder.create(ORG, { run_id: 'only' });
+    await world.compactor.runs.remove(ORG, 'only', (await world.compactor.runs.read(ORG, 'only'))!.token);
+    expect(await run(world)).toMatchObject({ drift: [], orgs_failed: [{ outcome: 'refused' }] });
+    expect(await collect(world)).toHaveLength(1);
+    expect(await run(world, { force: true })).toMatchObject({ drift: [{ repaired: true }], orgs_failed: [] });
+    expect(await collect(world)).toEqual([]);
+  });
+
+  it('one org that cannot be read stops no other, and the cursor passes it', async () => {
+    const world = await fakeWorld();
+    const orgs = ['aa', 'bb', 'cc'];
+    for (const org of orgs) {
+      await world.session.recorder.create(org, { run_id: 'x' });
+      await world.compact(org);
+      await world.compactor.runs.create({
+        ...(await world.compactor.runs.read(org, 'x'))!.run,
+        run_id: 'not-indexed',
+      });
+    }
+    await world.memory.put(manifestKey('bb'), new TextEncoder().encode('{'));
+    const calls = [await run(world, { budgetMs: -1 })];
+    while (!calls.at(-1)!.complete && calls.length < 9) calls.push(await run(world, { budgetMs: -1 }));
+    expect(calls).toHaveLength(2);
+    expect(calls.flatMap(({ orgs_failed }) => orgs_failed)).toMatchObject([
+      { org_id: 'bb', outcome: 'failed', code: 'CORRUPT' },
+    ]);
+    expect(calls.flatMap(({ drift }) => drift)).toMatchObject([
+      { org_id: 'aa', repaired: true },
+      { org_id: 'cc', repaired: true },
+    ]);
   });
 
   it('unreadable runs are listed and their rows stay; shards divide the orgs', async () => {

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
+import type { CompactorContext } from '../../../compactor/context.ts';
 import { type Exported, type ExportOptions, exportLegacy } from '../../../compactor/export-legacy.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { listOrgs, orgsUnder } from '../../../compactor/orgs.ts';
-import { EXPORTS_PREFIX } from '../../store/keys.ts';
+import { EXPORTS_PREFIX, exportPrefix } from '../../store/keys.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { withSession } from '../context.ts';
 import { count, counted } from '../format.ts';
@@ -38,6 +40,7 @@ export function exportCommand(program: Command, signal: AbortSignal): void {
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
         if (parallel !== undefined) context.limits = { ...context.limits, parallelMax: parallel };
+        for (const one of options.org ?? []) await mustBeKnown(context, one, signal);
         const orgs = options.org ?? (await orgsToExport(context.store, signal));
         const { results, good } = await forEachOrg(output, orgs, signal, async (orgId) => {
           const exported = await exportOne(output, (onProgress) =>
@@ -59,6 +62,11 @@ async function orgsToExport(store: ObjectStore, signal: AbortSignal): Promise<st
   const orgs = new Set(await listOrgs(store, signal));
   for await (const orgId of orgsUnder(store, EXPORTS_PREFIX, signal)) orgs.add(orgId);
   return [...orgs].sort();
+}
+
+async function mustBeKnown(context: CompactorContext, orgId: string, signal: AbortSignal): Promise<void> {
+  const { items } = await context.store.list({ prefix: exportPrefix(orgId), limit: 1, signal });
+  if (items.length === 0) await mustExist(context, orgId, signal);
 }
 
 async function exportOne(

@@ -4,6 +4,7 @@ import { systemClock } from '../../core/clock.ts';
 import { InputError } from '../../core/errors.ts';
 import { defaultLimits } from '../../core/limits.ts';
 import { openRunStore } from '../../runs/open.ts';
+import type { RunStore } from '../../runs/run-store.ts';
 import { MemoryStore } from '../../store/memory.ts';
 import { outputOf } from '../context.ts';
 import { count, counted, plain } from '../format.ts';
@@ -47,10 +48,13 @@ async function between(
 ): Promise<boolean> {
   const output = outputOf(command);
   const store = new MemoryStore();
-  const open = (url: string) => openRunStore(url, { store, endpoint: options.endpoint });
-  const from = await open(options.from);
+  const { endpoint } = options;
+  const from = await openRunStore(options.from, { store, endpoint, missing: 'refuse' });
   try {
-    const to = await open(options.to);
+    for (const orgId of options.org ?? []) await mustHave(from, orgId, signal);
+    // A dry run makes nothing: a target that is not there yet has no runs.
+    const missing = options.verify ? 'refuse' : options.dryRun ? 'empty' : 'create';
+    const to = await openRunStore(options.to, { store, endpoint, missing });
     const progress = output.progress('Migrating', (runs) => counted(runs, 'run'));
     try {
       const done: Migrated[] = [];
@@ -84,6 +88,11 @@ async function between(
   }
 }
 
+async function mustHave(from: RunStore, orgId: string, signal: AbortSignal): Promise<void> {
+  for await (const _ of from.scan({ orgId, signal })) return;
+  throw new InputError(`${from.url} has no run of org ${orgId}.`, { hint: 'Check --org and --from.' });
+}
+
 function report(
   output: Output,
   done: readonly Migrated[],
@@ -99,6 +108,7 @@ function report(
     missing: done.flatMap(({ missing }) => missing),
     extra: done.flatMap(({ extra }) => extra),
     failed: done.flatMap(({ failed }) => failed),
+    flat: sum((one) => one.flat),
   };
   output.value({ dry_run: dryRun, verify, ...all });
   const told = [
@@ -113,5 +123,9 @@ function report(
   output.line(
     `${counted(all.scanned, 'run')}: ${copied}${count(all.unchanged)} the same, ${count(all.newer)} newer in the target, ${counted(told.length, 'problem')}`,
   );
+  if (all.flat > 0) {
+    const keys = counted(all.flat, 'flat key');
+    output.note(`${keys} of older deployments not migrated; \`runfold backfill\` brings them in first`);
+  }
   return told.length === 0;
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Reconciled, reconcile } from '../../../compactor/reconcile.ts';
 import { InputError } from '../../core/errors.ts';
@@ -49,7 +50,9 @@ export function reconcileCommand(program: Command, signal: AbortSignal): void {
       const good = await withSession(command, signal, async ({ session, output }) => {
         const progress = output.progress('Reconciling', (runs) => counted(runs, 'run'));
         try {
-          const done = await reconcile(await openCompactor(session), session.recorder, {
+          const context = await openCompactor(session);
+          for (const one of org ?? []) await mustExist(context, one, signal);
+          const done = await reconcile(context, session.recorder, {
             orgs: org,
             shard,
             sample: full ? 1 : (sample ?? SAMPLE),
@@ -63,7 +66,9 @@ export function reconcileCommand(program: Command, signal: AbortSignal): void {
           });
           progress.stop();
           show(output, done, dryRun);
-          return done.failed.length === 0 && done.drift.every(({ repaired }) => repaired);
+          return (
+            done.failed.length + done.orgs_failed.length === 0 && done.drift.every(({ repaired }) => repaired)
+          );
         } finally {
           progress.stop();
         }
@@ -88,6 +93,10 @@ function show(output: Output, done: Reconciled, dryRun: boolean): void {
     output.note(`${counted(done.drift.length - TOLD_MAX, 'more run')} differ`);
   for (const { key, reason } of done.failed.slice(0, TOLD_MAX))
     output.note(`failed: ${plain(key)}: ${plain(reason)}`);
+  for (const { org_id, outcome, reason, hint } of done.orgs_failed.slice(0, TOLD_MAX))
+    output.note(`${outcome}: org ${org_id}: ${plain(reason)}${hint === null ? '' : ` ${plain(hint)}`}`);
+  if (done.orgs_failed.length > TOLD_MAX)
+    output.note(`${counted(done.orgs_failed.length - TOLD_MAX, 'more failure')}; --json lists all`);
   const repaired = done.drift.filter((one) => one.repaired).length;
   const drift =
     done.drift.length === 0

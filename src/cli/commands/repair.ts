@@ -8,22 +8,28 @@ import { orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
 
+interface RepairCommandOptions {
+  org: string;
+  dryRun?: boolean;
+  force?: boolean;
+}
+
 export function repairCommand(program: Command, signal: AbortSignal): void {
   program
     .command('repair')
     .description("build an org's snapshot anew from its canonical runs, while writers go on")
     .addOption(orgOption())
     .option('--dry-run', 'read everything and tell what would be done; change nothing')
-    .action(async ({ org, dryRun = false }: { org: string; dryRun?: boolean }, command: Command) => {
-      const repaired = await withSession(command, signal, (context) => repair(context, org, dryRun));
+    .option('--force', 'empty the catalog of an org that has no canonical run left')
+    .action(async (options: RepairCommandOptions, command: Command) => {
+      const repaired = await withSession(command, signal, (context) => repair(context, options));
       if (repaired.unreadable.length > 0) throw new Exit(EXIT.problem);
     });
 }
 
 async function repair(
   { session, output, signal }: CommandContext,
-  orgId: string,
-  dryRun: boolean,
+  { org: orgId, dryRun = false, force }: RepairCommandOptions,
 ): Promise<Repaired> {
   const context = await openCompactor(session);
   await mustExist(context, orgId, signal);
@@ -31,6 +37,7 @@ async function repair(
   try {
     const repaired = await repairOrg(context, orgId, {
       dryRun,
+      force,
       signal,
       onProgress: (runs) => progress.update(runs),
     });
