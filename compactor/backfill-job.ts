@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { crc32c } from '../src/core/crc32c.ts';
-import { OutcomeUnknownError } from '../src/core/errors.ts';
+import { errorMessage, InputError, isRunfoldError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { checkStored, encodeStored, parseStored } from '../src/core/stored-json.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from '../src/store/object-store.ts';
 import type { RunSource, Stretch } from './backfill-source.ts';
@@ -29,14 +29,41 @@ const planSchema = z.looseObject({
 export type JobPlan = z.infer<typeof planSchema>;
 
 const failureSchema = z.object({ key: z.string(), reason: z.string() });
+const orgFailureSchema = z.object({
+  org_id: z.string(),
+  /** `refused`: what was asked is most likely a mistake; `failed`: what the org has cannot be read or written. */
+  outcome: z.enum(['refused', 'failed']),
+  /** Of the error; `INTERNAL` for one that is none of ours. */
+  code: z.string(),
+  reason: z.string(),
+  hint: z.string().nullable(),
+});
+export type OrgFailure = z.infer<typeof orgFailureSchema>;
+
+export function failureOf(orgId: string, error: unknown): OrgFailure {
+  return {
+    org_id: orgId,
+    outcome: error instanceof InputError ? 'refused' : 'failed',
+    code: isRunfoldError(error) ? error.code : 'INTERNAL',
+    reason: errorMessage(error),
+    hint: (isRunfoldError(error) && error.hint) || null,
+  };
+}
+
+/** Whether to do it again right away would fail in the same way: somebody has to mend or upgrade something first. */
+export function isLasting({ code }: OrgFailure): boolean {
+  return code === 'CORRUPT' || code === 'UNSUPPORTED_FORMAT';
+}
+
 export const countsSchema = z.looseObject({
   scanned: z.number(),
   indexed: z.number(),
   unchanged: z.number(),
   skipped: z.number(),
   failed: z.array(failureSchema),
+  orgs_failed: z.array(orgFailureSchema).default([]),
 });
-/** `failed` runs could not be read. `skipped` ones have no row by rule: deleted, or forgotten by retention. */
+/** `failed` runs could not be read; of `orgs_failed` nothing was indexed, or not all. `skipped` ones have no row by rule: deleted, or forgotten by retention. */
 export type Counts = z.infer<typeof countsSchema>;
 
 export interface Job {
@@ -47,7 +74,7 @@ export interface Job {
 }
 
 export function noCounts(): Counts {
-  return { scanned: 0, indexed: 0, unchanged: 0, skipped: 0, failed: [] };
+  return { scanned: 0, indexed: 0, unchanged: 0, skipped: 0, failed: [], orgs_failed: [] };
 }
 
 export function addCounts(to: Counts, more: Counts): Counts {
@@ -56,6 +83,7 @@ export function addCounts(to: Counts, more: Counts): Counts {
   to.unchanged += more.unchanged;
   to.skipped += more.skipped;
   for (const one of more.failed) to.failed.push(one);
+  for (const one of more.orgs_failed) to.orgs_failed.push(one);
   return to;
 }
 

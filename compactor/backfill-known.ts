@@ -20,6 +20,8 @@ export interface Known {
 }
 
 const SLOT = 4;
+/** Most orgs are small, and there may be many. */
+const SLOTS_MIN = 64;
 const DELETED = 1;
 const SEEN = 2;
 
@@ -29,8 +31,8 @@ const SEEN = 2;
  */
 export class KnownRuns {
   /** high, low, revision, content; a slot is free while its revision is 0. */
-  #slots = new Uint32Array(1024 * SLOT);
-  #flags = new Uint8Array(1024);
+  #slots = new Uint32Array(SLOTS_MIN * SLOT);
+  #flags = new Uint8Array(SLOTS_MIN);
   #size = 0;
 
   get size(): number {
@@ -106,6 +108,8 @@ export interface Index {
   known: KnownRuns;
   /** Those of the runs that are wanted; a run may count twice while it is replaced. */
   rows: number;
+  /** What ended before it has no row. */
+  horizon: number | null;
 }
 
 /** One refresh, and one read of every history part. `wanted` leaves runs out, for memory's sake. */
@@ -131,7 +135,7 @@ export async function readIndex(
     if ((known.get(runId)?.revision ?? 0) >= revision) continue;
     known.note(runId, { revision, content: contentOf(rows.get(i)), deleted: false });
   }
-  return { state, known, rows: count };
+  return { state, known, rows: count, horizon: state.manifest?.horizon ?? null };
 }
 
 /** Every row that a refresh shows, then every row of history that head and tail do not replace; a run may come twice. */

@@ -1,9 +1,10 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
 import { CorruptError, errorMessage, OutcomeUnknownError, StoreError } from '../src/core/errors.ts';
-import { decodeSegment, isId } from '../src/core/ids.ts';
+import { decodeSegment, encodeSegment, isId } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
-import { decodeRun, type Run } from '../src/runs/run.ts';
+import { decodeRun, encodeRunWithin, type Run } from '../src/runs/run.ts';
+import type { RunStore } from '../src/runs/run-store.ts';
 import { RUNS_PREFIX } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
@@ -20,6 +21,8 @@ export interface Legacy {
   copied: number;
   /** The org's copy is as new or newer. */
   unchanged: number;
+  /** The same, but the index did not show it: whoever copied it died before its record, which was appended now. */
+  recorded: number;
   deleted: number;
   failed: { key: string; reason: string }[];
 }
@@ -28,8 +31,10 @@ export interface LegacyOptions {
   mode: LegacyMode;
   /** Makes a copied run visible: appends its record. */
   index: (run: Run, signal: AbortSignal) => Promise<void>;
-  /** Of a dry run: a run that would be copied. */
-  wouldCopy?: ((run: Run) => void) | undefined;
+  /** Whether the index shows a run that was under its org already, or will by what is done next. */
+  isShown: (run: Run, signal: AbortSignal) => Promise<boolean>;
+  /** Of a dry run: a run that would be copied or recorded; `isNew` where its org has none of that id. */
+  wouldIndex?: ((run: Run, isNew: boolean) => void) | undefined;
   orgs?: readonly string[] | undefined;
   shard: { index: number; count: number };
   dryRun: boolean;
@@ -40,7 +45,7 @@ export interface LegacyOptions {
 
 /** Idempotent. One LIST per 1000 flat keys; for each run two reads, and a write and a share of an entry where it is newer. */
 export async function bringInLegacy(context: CompactorContext, options: LegacyOptions): Promise<Legacy> {
-  const legacy: Legacy = { scanned: 0, copied: 0, unchanged: 0, deleted: 0, failed: [] };
+  const legacy: Legacy = { scanned: 0, copied: 0, unchanged: 0, recorded: 0, deleted: 0, failed: [] };
   const objects = objectsOf(context.runs, context.store) ?? context.store;
   if (options.mode === 'skip') return legacy;
   const { index, count } = options.shard;
@@ -75,24 +80,34 @@ async function bringIn(
   objects: ObjectStore,
   item: ObjectMeta,
   legacy: Legacy,
-  { mode, index, wouldCopy, dryRun, orgs }: LegacyOptions,
+  { mode, index, isShown, wouldIndex, dryRun, orgs }: LegacyOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const { key } = item;
+  let isCounted = false;
   try {
     const got = await objects.get(key, { signal });
     if (got.outcome !== 'found') return;
     const run = decodeFlat(key, got.body);
     if (orgs !== undefined && !orgs.includes(run.org_id)) return;
     legacy.scanned++;
+    isCounted = true;
     for (let round = 0; ; round++) {
       const stored = await runs.read(run.org_id, run.run_id, signal);
       if (stored !== null && stored.run.revision >= run.revision) {
-        legacy.unchanged++;
+        // The copy alone does not tell whether its record followed: the unit it is in may be done.
+        if (await isShown(stored.run, signal)) legacy.unchanged++;
+        else {
+          if (dryRun) wouldIndex?.(stored.run, false);
+          else await recordAgain(runs, stored.run, index, signal);
+          legacy.recorded++;
+        }
         break;
       }
+      // Before the dry run's answer: it promises what the write then does.
+      encodeRunWithin(run, limits);
       if (dryRun) {
-        wouldCopy?.(run);
+        wouldIndex?.(run, stored === null);
         legacy.copied++;
         break;
       }
@@ -113,12 +128,28 @@ async function bringIn(
     if (gone) legacy.deleted++;
   } catch (error) {
     if (signal.aborted || error instanceof StoreError || error instanceof OutcomeUnknownError) throw error;
-    legacy.scanned++;
+    if (!isCounted) legacy.scanned++;
     legacy.failed.push({ key, reason: errorMessage(error) });
   }
 }
 
-function decodeFlat(key: string, body: Uint8Array): Run {
+/** What the index is compared with may be old by then: see recordAgeMaxMs. */
+async function recordAgain(
+  runs: RunStore,
+  { org_id, run_id }: Run,
+  index: LegacyOptions['index'],
+  signal: AbortSignal,
+): Promise<void> {
+  const now = await runs.read(org_id, run_id, signal);
+  if (now !== null) await index(now.run, signal);
+}
+
+export function flatKey(runId: string): string {
+  return `${RUNS_PREFIX}${encodeSegment(runId)}.json`;
+}
+
+/** Throws CorruptError or FormatError. */
+export function decodeFlat(key: string, body: Uint8Array): Run {
   const run = decodeRun(key, body);
   const runId = decodeSegment(key.slice(RUNS_PREFIX.length).replace(/\.json$/, ''));
   if (!isId(run.org_id)) throw new CorruptError(key, 'it names no org');

@@ -1,12 +1,13 @@
 import { isPast } from '../src/catalog/fold.ts';
 import { KeyedMutex, mapParallel } from '../src/core/concurrency.ts';
-import { errorMessage, RunfoldError } from '../src/core/errors.ts';
+import { errorMessage, isRunfoldError, RunfoldError, StoreError } from '../src/core/errors.ts';
+import { checkWritable } from '../src/manifest/manifest.ts';
 import { commitManifest } from '../src/manifest/manifest-store.ts';
 import { project } from '../src/runs/projection.ts';
 import { type LogRecord, recordOf, runIdOf } from '../src/runs/record.ts';
 import type { Run } from '../src/runs/run.ts';
-import { dirtyKey } from '../src/store/keys.ts';
-import { addCounts, type Counts, noCounts } from './backfill-job.ts';
+import { dirtyKey, manifestKey } from '../src/store/keys.ts';
+import { addCounts, type Counts, failureOf, noCounts } from './backfill-job.ts';
 import { contentOf, type Index, readIndex } from './backfill-known.ts';
 import type { ReadOptions, RunSource, Stretch } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
@@ -17,8 +18,11 @@ import { removeStubs } from './stubs.ts';
 const ORGS_AT_ONCE = 8;
 const PROGRESS_RUNS = 500;
 
-/** A flat run that a dry run would have copied under its org, and shown by its record. */
-export type Brought = Pick<Run, 'org_id' | 'run_id' | 'status' | 'finished_at' | 'deleted_at'>;
+/** A flat run that a dry run would have copied under its org, or found there, and shown by its record. */
+export type Brought = Pick<Run, 'org_id' | 'run_id' | 'status' | 'finished_at' | 'deleted_at'> & {
+  /** Its org has no run of that id yet. */
+  isNew: boolean;
+};
 
 export function nameOf({ org_id, run_id }: Pick<Run, 'org_id' | 'run_id'>): string {
   return `${org_id} ${run_id}`;
@@ -58,7 +62,11 @@ export class Worker {
     return all.reduce(addCounts, noCounts());
   }
 
-  async #stretch(stretch: Stretch, signal: AbortSignal, onRuns: (runs: number) => void): Promise<Counts> {
+  #stretch(stretch: Stretch, signal: AbortSignal, onRuns: (runs: number) => void): Promise<Counts> {
+    return ofOrg(stretch.org_id, signal, () => this.#runsOf(stretch, signal, onRuns));
+  }
+
+  async #runsOf(stretch: Stretch, signal: AbortSignal, onRuns: (runs: number) => void): Promise<Counts> {
     const counts = noCounts();
     const { org_id: orgId } = stretch;
     const { clock, limits, store } = this.#context;
@@ -75,17 +83,17 @@ export class Worker {
       else {
         const { run } = one;
         const brought = this.#options.brought.get(nameOf(run));
-        const what = brought === undefined ? this.#compare(run, index) : shownOf(brought, index);
+        const what = brought === undefined ? compare(run, index) : shownOf(brought, index);
         if (brought !== undefined) this.#options.brought.delete(nameOf(run));
         counts[what]++;
         if (what === 'indexed') batch.records.push(recordOf(run));
       }
       if (clock.monotonic() - batch.readAt > limits.recordAgeMaxMs / 2) {
-        await this.#commit(orgId, batch, signal);
+        await this.#commit(index, batch, signal);
         batch = { records: [], readAt: clock.monotonic() };
       }
     }
-    await this.#commit(orgId, batch, signal);
+    await this.#commit(index, batch, signal);
     onRuns(counts.scanned - told);
     // Garbage waits for a compactor: it should come by.
     if (counts.indexed > 0 && !this.#options.dryRun)
@@ -97,31 +105,26 @@ export class Worker {
   async notMet(signal: AbortSignal | undefined): Promise<Counts> {
     const counts = noCounts();
     const stop = signal ?? new AbortController().signal;
-    for (const run of [...this.#options.brought.values()].sort((a, b) => (a.org_id < b.org_id ? -1 : 1))) {
-      counts.scanned++;
-      counts[shownOf(run, await this.#indexOf(run.org_id, stop))]++;
+    const fresh = [...this.#options.brought.values()].filter(({ isNew }) => isNew);
+    for (const run of fresh.sort((a, b) => (a.org_id < b.org_id ? -1 : 1))) {
+      const one = await ofOrg(run.org_id, stop, async () => {
+        const what = shownOf(run, await this.#indexOf(run.org_id, stop));
+        return { ...noCounts(), scanned: 1, [what]: 1 };
+      });
+      if (!counts.orgs_failed.some(({ org_id }) => org_id === one.orgs_failed[0]?.org_id))
+        addCounts(counts, one);
     }
     return counts;
   }
 
-  async #commit(orgId: string, batch: Batch, signal: AbortSignal): Promise<void> {
-    if (batch.records.length === 0 || this.#options.dryRun) return;
-    await this.#commits.run(orgId, () => foldIn(this.#context, orgId, batch, signal));
-  }
-
-  #compare(run: Run, { known, state }: Index): 'indexed' | 'unchanged' | 'skipped' {
-    const shown = known.get(run.run_id);
-    if (run.deleted_at !== null) {
-      if (shown?.deleted) return 'unchanged';
-      return shown === null ? 'skipped' : 'indexed';
+  async #commit({ state }: Index, batch: Batch, signal: AbortSignal): Promise<void> {
+    if (batch.records.length === 0) return;
+    const { orgId, manifest } = state;
+    if (this.#options.dryRun) {
+      if (manifest !== null) checkWritable(manifestKey(orgId), manifest);
+      return;
     }
-    if (shown === null && isPast(run, state.manifest?.horizon ?? null)) return 'skipped';
-    // Heartbeats need no row of their own.
-    if (shown === null || shown.revision < run.indexed_revision) return 'indexed';
-    // A row that is newer was written meanwhile. One that differs at the same revision is for reconcile to judge.
-    return shown.revision !== run.revision || shown.content === contentOf(project(run))
-      ? 'unchanged'
-      : 'indexed';
+    await this.#commits.run(orgId, () => foldIn(this.#context, orgId, batch, signal));
   }
 
   #indexOf(orgId: string, signal: AbortSignal): Promise<Index> {
@@ -136,9 +139,38 @@ export class Worker {
   }
 }
 
+/** What one org has that cannot be read or written is told of it, and stops no other. */
+async function ofOrg(orgId: string, signal: AbortSignal, work: () => Promise<Counts>): Promise<Counts> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal.aborted || error instanceof StoreError || !isRunfoldError(error)) throw error;
+    return { ...noCounts(), orgs_failed: [failureOf(orgId, error)] };
+  }
+}
+
+/** What is to be done with a canonical run, by what the index shows of it. `skipped`: it has no row by rule. */
+export function compare(
+  run: Run,
+  { known, horizon }: Pick<Index, 'known' | 'horizon'>,
+): 'indexed' | 'unchanged' | 'skipped' {
+  const shown = known.get(run.run_id);
+  if (run.deleted_at !== null) {
+    if (shown?.deleted) return 'unchanged';
+    return shown === null ? 'skipped' : 'indexed';
+  }
+  if (shown === null && isPast(run, horizon)) return 'skipped';
+  // Heartbeats need no row of their own.
+  if (shown === null || shown.revision < run.indexed_revision) return 'indexed';
+  // A row that is newer was written meanwhile. One that differs at the same revision is for reconcile to judge.
+  return shown.revision !== run.revision || shown.content === contentOf(project(run))
+    ? 'unchanged'
+    : 'indexed';
+}
+
 /** Its record would have shown it, but where the org has forgotten what ended so long ago. */
-function shownOf(run: Brought, { state }: Index): 'unchanged' | 'skipped' {
-  const isForgotten = run.deleted_at === null && isPast(run, state.manifest?.horizon ?? null);
+function shownOf(run: Brought, { horizon }: Index): 'unchanged' | 'skipped' {
+  const isForgotten = run.deleted_at === null && isPast(run, horizon);
   return isForgotten ? 'skipped' : 'unchanged';
 }
 

@@ -1,10 +1,12 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
+import type { Run } from '../src/runs/run.ts';
 import {
   addCounts,
   type Counts,
   createJob,
   findJob,
+  isLasting,
   type Job,
   jobScope,
   noCounts,
@@ -13,10 +15,11 @@ import {
   removeJob,
   reportDone,
 } from './backfill-job.ts';
+import { type Index, readIndex } from './backfill-known.ts';
 import { bringInLegacy, type Legacy, type LegacyMode } from './backfill-legacy.ts';
 import { Pace } from './backfill-pace.ts';
 import { type RunSource, runSource, type Stretch } from './backfill-source.ts';
-import { type Brought, nameOf, Worker } from './backfill-worker.ts';
+import { type Brought, compare, nameOf, Worker } from './backfill-worker.ts';
 import type { CompactorContext } from './context.ts';
 
 export interface BackfillOptions {
@@ -63,7 +66,7 @@ const KIND = 'backfill';
  * that what it says twice, or late, or beside a writer changes nothing (law 1), and readers see it grow.
  *
  * Requests: one LIST per 1000 runs to plan; then a read per run, and per unit and org one fold. Nothing is written for
- * runs that the index shows as they are. Kill it at any time and call it again: units that left their report are done.
+ * runs that the index shows as they are. An org whose catalog cannot be read or written is told, and stops no other. Kill it at any time and call it again: units that left their report are done.
  */
 export async function backfill(
   context: CompactorContext,
@@ -79,7 +82,11 @@ export async function backfill(
   const legacy = await bringInLegacy(context, {
     mode: options.legacy ?? 'copy',
     index: (run, stop) => recorder.repeatRecord(run, stop),
-    wouldCopy: (run) => brought.set(nameOf(run), run),
+    isShown: await shownBy(context, source, options),
+    wouldIndex: (run, isNew) => {
+      const { org_id, run_id, status, finished_at, deleted_at } = run;
+      brought.set(nameOf(run), { org_id, run_id, status, finished_at, deleted_at, isNew });
+    },
     orgs,
     shard,
     dryRun,
@@ -108,7 +115,8 @@ export async function backfill(
         scanned += runs;
         options.onProgress?.(pace.progress('indexing', scanned, total));
       });
-      if (!dryRun) await reportDone(context.store, job, i, unit);
+      // What may go better the next time is left to it.
+      if (!dryRun && unit.orgs_failed.every(isLasting)) await reportDone(context.store, job, i, unit);
       addCounts(counts, unit);
     },
     signal,
@@ -124,6 +132,36 @@ export async function backfill(
   };
 }
 
+/**
+ * Whether a run that somebody copied earlier will be met, or is in the index. Only a job that was begun before may pass it
+ * over, in a unit that is done or in work elsewhere; then the index tells, looked up once per org.
+ */
+async function shownBy(context: CompactorContext, source: RunSource, options: BackfillOptions) {
+  const { orgs, signal } = options;
+  const shard = options.shard ?? { index: 0, count: 1 };
+  const latest = await findJob(context.store, KIND, jobScope(orgs), signal);
+  if (latest === null || isDone(latest)) return async () => true;
+  const open = new Map<string, Stretch[]>();
+  for (const [i, unit] of latest.plan.units.entries()) {
+    if (i % shard.count !== shard.index || latest.done.has(i)) continue;
+    for (const stretch of unit) open.set(stretch.org_id, [...(open.get(stretch.org_id) ?? []), stretch]);
+  }
+  const indexes = new Map<string, Promise<Pick<Index, 'known' | 'horizon'>>>();
+  return async (run: Run): Promise<boolean> => {
+    if (open.get(run.org_id)?.some((stretch) => source.holds(stretch, run.run_id))) return true;
+    let index = indexes.get(run.org_id);
+    if (index === undefined) {
+      index = readIndex(context, run.org_id, { signal }).then(({ known, horizon }) => ({ known, horizon }));
+      indexes.set(run.org_id, index);
+    }
+    return compare(run, await index) !== 'indexed';
+  };
+}
+
+function isDone({ plan, done }: Job): boolean {
+  return done.size >= plan.units.length;
+}
+
 /** The job that was begun and not finished; else a new one. A dry run plans for itself. */
 async function openJob(
   context: CompactorContext,
@@ -134,7 +172,7 @@ async function openJob(
 ): Promise<Job> {
   const scope = jobScope(orgs);
   const latest = await findJob(context.store, KIND, scope, signal);
-  if (latest !== null && latest.done.size < latest.plan.units.length) return latest;
+  if (latest !== null && !isDone(latest)) return latest;
   const plan = await planJob(source, {
     orgs,
     unitRuns: unitRuns ?? context.limits.headRowsMax,
@@ -150,7 +188,7 @@ async function openJob(
 
 async function isComplete({ store }: CompactorContext, { orgs, signal }: BackfillOptions): Promise<boolean> {
   const job = await findJob(store, KIND, jobScope(orgs), signal);
-  return job === null || job.done.size >= job.plan.units.length;
+  return job === null || isDone(job);
 }
 
 function runsOf(unit: readonly Stretch[]): number {

@@ -2,21 +2,14 @@ import { z } from 'zod';
 import { isPast } from '../src/catalog/fold.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import {
-  type ErrorCode,
-  errorMessage,
-  InputError,
-  isRunfoldError,
-  RunfoldError,
-  StoreError,
-} from '../src/core/errors.ts';
+import { errorMessage, InputError, RunfoldError, StoreError } from '../src/core/errors.ts';
 import { checkStored, encodeStored, parseStored } from '../src/core/stored-json.ts';
 import { project } from '../src/runs/projection.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import type { Run } from '../src/runs/run.ts';
 import { shardOf } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
-import { JOB_FORMAT, JOBS_PREFIX, jobScope } from './backfill-job.ts';
+import { failureOf, JOB_FORMAT, JOBS_PREFIX, jobScope, type OrgFailure } from './backfill-job.ts';
 import { contentOf, type Index, indexRows, type KnownRuns, readIndex } from './backfill-known.ts';
 import { Pace } from './backfill-pace.ts';
 import { everyOrg, hasRuns, noRunsError, type RunSource, runSource } from './backfill-source.ts';
@@ -57,14 +50,6 @@ export interface Reconciled {
   pass: number;
   /** Whether this call finished one; otherwise the next call goes on at the cursor. */
   complete: boolean;
-}
-
-export interface OrgFailure {
-  org_id: string;
-  outcome: 'refused' | 'failed';
-  code: ErrorCode | 'INTERNAL';
-  reason: string;
-  hint: string | null;
 }
 
 const cursorSchema = z.looseObject({
@@ -155,16 +140,6 @@ async function ofOrg<T>({ options, result }: Walk, orgId: string, work: () => Pr
     result.orgs_failed.push(failureOf(orgId, error));
     return null;
   }
-}
-
-function failureOf(orgId: string, error: unknown): OrgFailure {
-  return {
-    org_id: orgId,
-    outcome: error instanceof InputError ? 'refused' : 'failed',
-    code: isRunfoldError(error) ? error.code : 'INTERNAL',
-    reason: errorMessage(error),
-    hint: (isRunfoldError(error) && error.hint) || null,
-  };
 }
 
 async function openIndex({ context, options }: Walk, orgId: string): Promise<Index> {

@@ -3,7 +3,9 @@ import { backfill } from '../../compactor/backfill.ts';
 import { JOBS_PREFIX } from '../../compactor/backfill-job.ts';
 import type { CompactorContext } from '../../compactor/context.ts';
 import { reconcile } from '../../compactor/reconcile.ts';
+import { repairOrg } from '../../compactor/repair.ts';
 import { verifyOrg } from '../../compactor/verify.ts';
+import { OutcomeUnknownError } from '../../src/core/errors.ts';
 import { seededRandom } from '../../src/core/random.ts';
 import { encodeRun, type Run } from '../../src/runs/run.ts';
 import { manifestKey, RUNS_PREFIX, runKey } from '../../src/store/keys.ts';
@@ -152,6 +154,91 @@ describe('backfill', () => {
     expect((await world.memory.list({ prefix: RUNS_PREFIX, delimiter: '/' })).items).toEqual([]);
     expect((await world.read('acme')).active()[0]).toMatchObject({ run_id: 'flat-acme', revision: 2 });
     await expectNoDrift(world, ['acme', 'new-org']);
+  });
+
+  it('killed between a copy and its record, it shows the run all the same, though its unit is done', async () => {
+    const world = await settled({ acme: 100 });
+    await fill(world, { legacy: 'skip', shard: { index: 0, count: 2 } });
+    // It lies in the unit that is done.
+    await world.memory.put(
+      `${RUNS_PREFIX}a-flat.json`,
+      encodeRun(runOf({ org_id: 'acme', run_id: 'a-flat', status: 'RUNNING' })),
+    );
+    const { recorder } = world.session;
+    const dying = {
+      now: () => recorder.now(),
+      repeatRecord: () => Promise.reject(new OutcomeUnknownError('killed')),
+    } as unknown as typeof recorder;
+    await expect(backfill(world.compactor, dying)).rejects.toThrow('killed');
+    expect(await world.compactor.runs.read('acme', 'a-flat')).not.toBeNull();
+    const { units_done_before, legacy } = await foretold(world, {});
+    expect({ units_done_before, legacy }).toMatchObject({
+      units_done_before: 1,
+      legacy: { copied: 0, unchanged: 0, recorded: 1 },
+    });
+    expect((await world.read('acme')).active().some(({ run_id }) => run_id === 'a-flat')).toBe(true);
+    await expectNoDrift(world, ['acme']);
+    expect((await fill(world)).legacy).toMatchObject({ unchanged: 1, recorded: 0 });
+  });
+
+  it('orgs whose catalog cannot be read or written are told, in a dry run too, and stop no other', async () => {
+    const world = await settled({ aa: 3, bb: 3, cc: 3 });
+    await fill(world, { orgs: ['cc'] });
+    await world.memory.put(manifestKey('aa'), new TextEncoder().encode('{'));
+    const got = await world.memory.get(manifestKey('cc'));
+    if (got.outcome !== 'found') throw new Error('no manifest');
+    const future = { ...JSON.parse(new TextDecoder().decode(got.body)), writer_features: ['unheard-of'] };
+    await world.memory.put(manifestKey('cc'), new TextEncoder().encode(JSON.stringify(future)));
+    await world.compactor.runs.create(canonical('cc', 9));
+    const done = await foretold(world, {});
+    expect(done).toMatchObject(counts(3, 3, 0));
+    expect(done.orgs_failed).toMatchObject([
+      { org_id: 'aa', outcome: 'failed', code: 'CORRUPT' },
+      { org_id: 'cc', outcome: 'failed', code: 'UNSUPPORTED_FORMAT' },
+    ]);
+    await expectNoDrift(world, ['bb']);
+    const dry = repairOrg(world.compactor, 'cc', { dryRun: true });
+    await expect(dry).rejects.toMatchObject({ code: 'UNSUPPORTED_FORMAT' });
+  });
+
+  it('a flat run over the limit of its org fails, in a dry run too', async () => {
+    const world = await settled({}, { runBytesMax: 2_000 });
+    const large = runOf({
+      org_id: 'acme',
+      run_id: 'large',
+      error: { code: null, message: 'x'.repeat(3_000) },
+    });
+    await world.memory.put(`${RUNS_PREFIX}large.json`, encodeRun(large));
+    const done = await foretold(world, {});
+    expect(done.legacy).toMatchObject({
+      scanned: 1,
+      copied: 0,
+      failed: [{ key: `${RUNS_PREFIX}large.json` }],
+    });
+  });
+
+  it('a deleted run does not come back from its flat copy once its tombstone is gone', async () => {
+    const world = await settled({});
+    const { recorder } = world.session;
+    for (const run_id of ['flat', 'plain'])
+      await world.memory.put(
+        `${RUNS_PREFIX}${run_id}.json`,
+        encodeRun(runOf({ org_id: 'acme', run_id, status: 'SUCCEEDED', finished_at: START })),
+      );
+    await fill(world);
+    const plain = await world.memory.head(`${RUNS_PREFIX}plain.json`);
+    await world.memory.delete(`${RUNS_PREFIX}plain.json`, { ifGeneration: plain!.generation });
+    for (const run_id of ['flat', 'plain']) await recorder.apply('acme', run_id, { type: 'delete' });
+    await world.compact('acme');
+    await world.clock.advance(8 * 86_400_000);
+    await recorder.create('acme', { run_id: 'other' });
+    await world.compact('acme');
+    expect((await world.read('acme')).state.manifest?.tombstones).toEqual([]);
+    expect(await world.compactor.runs.read('acme', 'plain')).toBeNull();
+    expect((await fill(world)).legacy).toMatchObject({ copied: 0, unchanged: 1, recorded: 0 });
+    const rows = [];
+    for await (const { run_id } of (await world.read('acme')).runs()) rows.push(run_id);
+    expect(rows).toEqual(['other']);
   });
 
   it('shards divide the work without a gap, in any order, also within one org', async () => {

@@ -109,6 +109,15 @@ describe('migrate while both sides are written', () => {
     await bare.close();
   });
 
+  it('a run over the limit of size fails, in a dry run too', async () => {
+    const store = () => openRunStore(undefined, { store: new MemoryStore() });
+    const [from, to] = [await store(), await store()];
+    await filled(from, 2);
+    const strict = { ...context, limits: { ...defaultLimits, runBytesMax: 10 } };
+    for (const dryRun of [true, false])
+      expect(await migrate(from, to, strict, { dryRun })).toMatchObject({ copied: 0, failed: [{}, {}] });
+  });
+
   it('a run’s hash does not depend on the order of its keys', () => {
     const one = wholeRun();
     const other = Object.fromEntries(Object.entries(one).reverse()) as typeof one;

@@ -77,7 +77,8 @@ export function backfillCommand(program: Command, signal: AbortSignal): void {
           tell.stop();
         }
       });
-      if (done.failed.length + done.legacy.failed.length > 0) throw new Exit(EXIT.problem);
+      if (done.failed.length + done.orgs_failed.length + done.legacy.failed.length > 0)
+        throw new Exit(EXIT.problem);
     });
 }
 
@@ -111,11 +112,16 @@ function show(output: Output, done: Backfilled, dryRun: boolean): void {
     output.note(`failed: ${plain(key)}: ${plain(reason)}`);
   if (failed.length > TOLD_MAX)
     output.note(`failed: ${counted(failed.length - TOLD_MAX, 'more run')}; --json lists all`);
+  for (const { org_id, outcome, reason, hint } of done.orgs_failed.slice(0, TOLD_MAX))
+    output.note(`${outcome}: org ${org_id}: ${plain(reason)}${hint === null ? '' : ` ${plain(hint)}`}`);
+  if (done.orgs_failed.length > TOLD_MAX)
+    output.note(`failed: ${counted(done.orgs_failed.length - TOLD_MAX, 'more org')}; --json lists all`);
   const { legacy } = done;
   if (legacy.scanned + legacy.failed.length > 0) {
     const gone = legacy.deleted > 0 ? `, ${count(legacy.deleted)} flat keys deleted` : '';
+    const late = legacy.recorded > 0 ? `, ${count(legacy.recorded)} known but not indexed` : '';
     output.line(
-      `${counted(legacy.scanned, 'flat key')}: ${count(legacy.copied)} copied, ${count(legacy.unchanged)} known${gone}`,
+      `${counted(legacy.scanned, 'flat key')}: ${count(legacy.copied)} copied, ${count(legacy.unchanged)} known${late}${gone}`,
     );
   }
   const parts = [
@@ -125,5 +131,5 @@ function show(output: Output, done: Backfilled, dryRun: boolean): void {
   ];
   output.line(`${counted(done.scanned, 'run')}: ${parts.join(', ')}, ${count(failed.length)} failed`);
   if (dryRun) output.line('Nothing was changed.');
-  else if (!done.complete) output.line('Other shards have work left.');
+  else if (!done.complete) output.line('Work is left: other shards have it, or the next call.');
 }
