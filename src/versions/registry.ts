@@ -1,6 +1,6 @@
 import { mapParallel } from '../core/concurrency.ts';
 import { crc32c } from '../core/crc32c.ts';
-import { OutcomeUnknownError } from '../core/errors.ts';
+import { InputError, OutcomeUnknownError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from '../store/object-store.ts';
@@ -30,6 +30,11 @@ export interface RegistryOptions {
 export interface ReserveOptions {
   /** Who publishes, for those who are refused. */
   owner: string;
+  /**
+   * Names this attempt: a call that is repeated with the same token gets the answer of the first one. Random, of 16 to
+   * 128 letters, digits, `-` or `_` (a UUID will do), and nobody else's. Without it a repeat is refused by itself.
+   */
+  token?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -69,7 +74,8 @@ const LISTED_BYTES_MAX = 7 * 1024;
  * once. A reservation is held by a token, not by time. When it has expired somebody may take it over, which gives it
  * another token: the owner that was slow can then still upload, under a name that nobody reads, but not commit.
  *
- * Every call may be repeated after OutcomeUnknownError.
+ * Every call may be repeated after OutcomeUnknownError: `reserve` and `publish` with a `token` of the caller, without
+ * which the repeat may be refused because of the first call; the others as they are.
  */
 export class VersionRegistry {
   readonly #store: ObjectStore;
@@ -81,9 +87,10 @@ export class VersionRegistry {
   }
 
   /** One PUT where the version is free; else a GET, and one more PUT to take over a reservation that has expired. */
-  async reserve(orgId: string, given: VersionRef, { owner, signal }: ReserveOptions): Promise<Reserved> {
+  async reserve(orgId: string, given: VersionRef, options: ReserveOptions): Promise<Reserved> {
+    const { owner, signal } = options;
     const ref = checkVersionRef(given);
-    const token = this.#newToken();
+    const token = this.#tokenOf(options);
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
       const now = this.#options.now();
       const fresh: StoredVersion = {
@@ -100,7 +107,11 @@ export class VersionRegistry {
         metadata: {},
       };
       const found = round === 0 ? null : await this.#read(orgId, ref, signal);
-      if (found?.version.token === token) return this.#reserved(orgId, ref, found.version);
+      if (
+        found?.version.token === token &&
+        (found.version.state === 'committed' || found.version.expires_at > now)
+      )
+        return this.#reserved(orgId, ref, found.version);
       if (found !== null && (found.version.state === 'committed' || found.version.expires_at > now))
         return refusal(ref, found.version);
       const put = await this.#put(fresh, found?.generation ?? ABSENT, signal);
@@ -151,8 +162,9 @@ export class VersionRegistry {
     orgId: string,
     given: VersionRef,
     details: PublishDetails,
-    { owner, signal }: ReserveOptions,
+    options: ReserveOptions,
   ): Promise<Published> {
+    const { owner, signal } = options;
     const ref = checkVersionRef(given);
     const now = this.#options.now();
     const version: StoredVersion = {
@@ -160,7 +172,7 @@ export class VersionRegistry {
       org_id: orgId,
       ...ref,
       state: 'committed',
-      token: this.#newToken(),
+      token: this.#tokenOf(options),
       owner,
       reserved_at: now,
       expires_at: now,
@@ -170,10 +182,11 @@ export class VersionRegistry {
     };
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
       const found = round === 0 ? null : await this.#read(orgId, ref, signal);
-      if (found?.version.token === version.token)
+      const isOwn = found?.version.token === version.token;
+      if (isOwn && found.version.state === 'committed')
         return { outcome: 'published', version: publishedOf(found.version) };
       const isFree =
-        found === null || (found.version.state === 'reserved' && found.version.expires_at <= now);
+        found === null || isOwn || (found.version.state === 'reserved' && found.version.expires_at <= now);
       if (!isFree) return refusal(ref, found.version);
       const put = await this.#put(version, found?.generation ?? ABSENT, signal);
       if (put.outcome === 'written') return { outcome: 'published', version: publishedOf(version) };
@@ -238,6 +251,14 @@ export class VersionRegistry {
       outcome: 'reserved',
       reservation: { ref, token, uploadKey: uploadKey(orgId, ref, token), expires_at },
     };
+  }
+
+  #tokenOf({ token }: ReserveOptions): string {
+    if (token === undefined) return this.#newToken();
+    if (/^[A-Za-z0-9_-]{16,128}$/.test(token)) return token;
+    throw new InputError(`${JSON.stringify(token)} is not a token.`, {
+      hint: 'Use a UUID, or 16 to 128 letters, digits, - and _.',
+    });
   }
 
   #newToken(): string {

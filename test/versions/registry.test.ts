@@ -106,6 +106,32 @@ describe.each(stores)('versions on %s', (_, open) => {
   });
 });
 
+describe('a repeat after a lost answer', () => {
+  it('is answered like the first call by its token; another one is refused', async () => {
+    const { registry, clock } = setup();
+    const [token, other] = [crypto.randomUUID(), crypto.randomUUID()];
+    const publish = (one: string) => registry.publish('acme', ref(), details, { owner: 'alice', token: one });
+    const first = await publish(token);
+    expect(first).toMatchObject({ outcome: 'published', version: { committed_at: START } });
+    await clock.advance(10);
+    expect(await publish(token)).toEqual(first);
+    expect(await publish(other)).toMatchObject({ code: 'VERSION_ALREADY_EXISTS' });
+
+    const reserve = (one: string) => registry.reserve('acme', ref('v2'), { owner: 'alice', token: one });
+    const held = await reserve(token);
+    await clock.advance(10);
+    expect(await reserve(token)).toEqual(held);
+    expect(await reserve(other)).toMatchObject({ code: 'VERSION_PUBLISH_IN_PROGRESS' });
+    await clock.advance(60_000);
+    expect(await reserve(token)).toMatchObject({ reservation: { token, expires_at: START + 120_020 } });
+    expect(await registry.publish('acme', ref('v2'), details, { owner: 'alice', token })).toMatchObject({
+      outcome: 'published',
+      version: { uri: details.uri },
+    });
+    await expect(publish('../short/but/wrong')).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  });
+});
+
 describe('reservations', () => {
   it('one that expired may be taken over; its owner can then not commit, nor meet the other’s upload', async () => {
     const { registry, clock } = setup();
