@@ -6,7 +6,7 @@ import { freshRounds, measureProcesses } from './cold-refresh/fresh-process.ts';
 import { cachedScan } from './rivals/cached-scan.ts';
 import { FLAT_PREFIX, flatScan, strangers } from './rivals/flat-scan.ts';
 import { RIVALS } from './rivals/index.ts';
-import type { Dataset, Rival } from './rivals/rival.ts';
+import { type Dataset, type Rival, WHAT_IS_ASKED } from './rivals/rival.ts';
 import { runfold } from './rivals/runfold.ts';
 import { SkippingClock } from './support/clock.ts';
 import { cpuMs } from './support/cpu.ts';
@@ -90,6 +90,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     ]),
     notes: [
       `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing counts as the CPU time of its thread. Median (least–most) of up to ${ROUNDS} interleaved rounds.`,
+      WHAT_IS_ASKED,
       'In one round every rival draws the same times to first byte. Rounds are the longest chain of requests, measured.',
       `Fresh processes are real: Node started for each sample with compiled code at hand, a file store as slow as the profile, real time; ${freshRounds(options)} rounds. Opening connections and TLS is not in it: \`rivals\` opens real ones.`,
       'Client CPU per real request (0.1–0.5 ms) is not in it, which favours whoever sends many.',

@@ -14,8 +14,8 @@ import { cachedScan } from './rivals/cached-scan.ts';
 import { flatScan } from './rivals/flat-scan.ts';
 import { RIVALS } from './rivals/index.ts';
 import { objectPerRun } from './rivals/object-per-run.ts';
-import type { Dataset } from './rivals/rival.ts';
-import { runfold, runfoldHistory } from './rivals/runfold.ts';
+import { type Dataset, WHAT_IS_ASKED } from './rivals/rival.ts';
+import { runfold } from './rivals/runfold.ts';
 import { type DatasetSize, datasetOf } from './support/dataset.ts';
 import { inTurn } from './support/in-turn.ts';
 import { dollarsOf } from './support/prices.ts';
@@ -91,6 +91,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     notes: [
       `Real time. An emulator (fake-gcs-server) behind toxiproxy, which holds back every answer by ${latencyMs} ms: the mean time to first byte of a GET of profile ${options.latency.name}, for every operation alike. Not in it: opening connections, TLS, bandwidth, and that a LIST or PUT of that profile takes longer.`,
       `Median (least–most) of ${options.quick ? 3 : ROUNDS} interleaved rounds after ${WARMUPS} to warm up. Processes are warm where none is named as fresh; every refresh opens its client, table and connections anew, but for PostgreSQL.`,
+      WHAT_IS_ASKED,
       'Before it was timed, everybody gave exactly the same rows. Requests, rounds and bytes were counted in front of the emulator.',
       `${Object.entries(versions)
         .map(([name, version]) => `${name} ${version}`)
@@ -174,7 +175,7 @@ function inRepoEntrants(
   data: Dataset,
   refuse: (rival: string, error: unknown) => void,
 ): Entrant[] {
-  return RIVALS.filter((rival) => rival !== cachedScan && rival !== runfoldHistory).flatMap((rival) => {
+  return RIVALS.filter((rival) => rival !== cachedScan).flatMap((rival) => {
     const objects =
       rival === flatScan
         ? data.current.length + data.otherRuns

@@ -78,6 +78,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       ]),
       notes: [
         `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing counts as the CPU time of its thread. Median (least–most).`,
+        'A cold refresh includes tables() and active() on what it read: parts decode their columns on first use.',
         'All of one round draw the same times to first byte; ratios are of sums over all rounds. Requests and rounds are counted.',
         ...fold.profile,
       ],

@@ -1,5 +1,6 @@
 import { Overlay } from '../../src/catalog/fold.ts';
 import { CatalogState } from '../../src/catalog/state.ts';
+import { activeView, tablesView } from '../../src/catalog/views.ts';
 import { systemRandom } from '../../src/core/random.ts';
 import { uuidv7 } from '../../src/core/uuid.ts';
 import { decodeEntry, encodeEntry } from '../../src/log/entry.ts';
@@ -25,7 +26,7 @@ interface PlainManifest {
 export const plainSnapshot: Rival = {
   name: 'plain snapshot',
   about:
-    'GET pointer ∥ LIST log, GET manifest ∥ GET entries (64 at a time), GET parts; the same Parquet and entries',
+    'GET pointer ∥ LIST log, GET manifest ∥ GET entries (64 at a time), GET parts; the same Parquet and entries; then tables() and active(), as runfold',
   prepare,
   async refresh(store, orgId) {
     const prefix = prefixOf(orgId);
@@ -33,6 +34,9 @@ export const plainSnapshot: Rival = {
     const overlay = new Overlay();
     for (const [key, body] of bodies) overlay.applyAll(decodeEntry(key, orgId, body).records);
     const state = new CatalogState(orgId, null, base, overlay);
+    // The same lazy parts as runfold's: asked for the same.
+    tablesView(state);
+    activeView(state);
     return {
       rows: state.rowCount,
       async projections() {

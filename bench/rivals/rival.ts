@@ -35,6 +35,10 @@ export interface Rival {
   refresh(store: ObjectStore, orgId: string, clock: Clock): Promise<Answer>;
 }
 
+/** A note of every report in which these rivals stand. */
+export const WHAT_IS_ASKED =
+  'A timed refresh of runfold and of the plain snapshot, whose parts decode their columns on first use, includes tables() and active(); "runfold, all of history" makes every row, as the rivals that hold JSON or another format do.';
+
 /** Requests in flight of one refresh. */
 export const PARALLEL = 64;
 

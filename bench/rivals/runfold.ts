@@ -15,10 +15,14 @@ const BETWEEN_FOLDS_MS = 20 * 60_000;
 /** As `openStore` and `openCatalog` wire it: retries, deadlines, checksums and validation included. */
 export const runfold: Rival = {
   name: 'runfold',
-  about: 'GET manifest ∥ LIST log; head, and entries that did not travel in the listing, in a second round',
+  about:
+    'GET manifest ∥ LIST log; head, and entries that did not travel in the listing, in a second round; then tables() and active()',
   prepare,
   async refresh(store, orgId, clock) {
     const org = await open(store, clock).org(orgId).refresh();
+    // What a catalog asks: a part decodes its columns on first use, and nobody refreshes to leave them as they came.
+    org.tables();
+    org.active();
     return { rows: org.stats.rows, projections: () => all(org.runs()) };
   },
 };

@@ -33,7 +33,7 @@ export interface RefreshTarget {
 /**
  * Cold refreshes beside their floor: one bare GET of the manifest and one bare LIST of the log, issued together on a
  * store of the same latency. All of one round draw the same times to first byte, targets take turns, each refresh is
- * by a reader that knows nothing, on a connection that exists.
+ * by a reader that knows nothing, on a connection that exists, and includes `tables()` and `active()`: a part decodes its columns on first use.
  */
 export async function measureRefreshes(
   targets: readonly RefreshTarget[],
@@ -92,6 +92,8 @@ async function refresh(
 ): Promise<number> {
   const store = resilient(verified(slow), { clock, random: seededRandom(seed), limits: limitsOf(limits) });
   const org = await openCatalog(store, { clock, limits }).org(orgId).refresh();
+  org.tables();
+  org.active();
   return org.stats.rows;
 }
 
