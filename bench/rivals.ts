@@ -25,6 +25,7 @@ import {
   type Spread,
   showSpread,
   spread,
+  sum,
   thousands,
 } from './support/report.ts';
 
@@ -39,7 +40,7 @@ export interface Result {
   rival: string;
   rows: number;
   ms: Spread;
-  /** Against runfold in the same round. */
+  /** The sum of all rounds over the sum of runfold's. */
   ratio: number;
   requests: number | null;
   rounds: number | null;
@@ -90,7 +91,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     ),
     notes: [
       `Real time. An emulator (fake-gcs-server) behind toxiproxy, which holds back every answer by ${latencyMs} ms: the mean time to first byte of a GET of profile ${options.latency.name}, for every operation alike. Not in it: opening connections, TLS, bandwidth, and that a LIST or PUT of that profile takes longer.`,
-      `Median (least–most) of ${options.quick ? 3 : ROUNDS} interleaved rounds after ${WARMUPS} to warm up. Processes are warm where none is named as fresh; every refresh opens its client, table and connections anew, but for PostgreSQL.`,
+      `Median (least–most) of ${options.quick ? 3 : ROUNDS} interleaved rounds after ${WARMUPS} to warm up; × runfold: the sum of all rounds over the sum of runfold's. Processes are warm where none is named as fresh; every refresh opens its client, table and connections anew, but for PostgreSQL.`,
       WHAT_IS_ASKED,
       'Before it was timed, everybody gave exactly the same rows. Requests, rounds and bytes were counted in front of the emulator.',
       `${Object.entries(versions)
@@ -222,7 +223,7 @@ async function timed(
       rival: entrant.name,
       rows,
       ms: spread(samples),
-      ratio: spread(samples.map((ms, i) => ms / (own[i] ?? Number.NaN))).median,
+      ratio: sum(samples) / sum(own),
       requests: billed && billed.get + billed.head + billed.list + billed.put + billed.delete,
       rounds: billed && roundsOf(billed.arrivals, latencyMs),
       bytes: billed?.bytesOut ?? null,

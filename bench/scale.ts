@@ -12,7 +12,7 @@ import { measureRefreshes, type RefreshFigure, type RefreshTarget } from './scal
 import { inChild } from './support/child.ts';
 import { SkippingClock } from './support/clock.ts';
 import { copyObjects } from './support/copy.ts';
-import { type Report, type ScenarioOptions, showSpread, thousands } from './support/report.ts';
+import { type Report, type ScenarioOptions, showSpread, sum, thousands } from './support/report.ts';
 import { addStrangers } from './support/strangers.ts';
 import { type BenchWorld, benchWorld, buildOrg, type OrgSize, tailOf } from './support/world.ts';
 
@@ -162,7 +162,7 @@ async function measureColdRefreshes(
     );
     targets.push({ about: `${thousands(strangers)} runs of other orgs`, orgId: ORG, store });
   }
-  const rounds = quick ? 5 : 100;
+  const rounds = quick ? 5 : 200;
   return measureRefreshes(targets, { profile: latency, seed, rounds }, (done) =>
     onProgress(`cold refreshes: round ${done} of ${rounds}`),
   );
@@ -204,7 +204,6 @@ function refreshLines(refreshes: readonly RefreshFigure[]): Line[] {
     RefreshFigure,
   ];
   const growth = (a: RefreshFigure, b: RefreshFigure, most: number): Pick<Line, 'measured' | 'reached'> => {
-    const sum = (samples: readonly number[]) => samples.reduce((total, ms) => total + ms, 0);
     const ratio = sum(b.samples) / sum(a.samples);
     return { measured: `${ratio.toFixed(2)} ×`, reached: ratio <= most };
   };

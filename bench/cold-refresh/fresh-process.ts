@@ -15,7 +15,7 @@ import { type DatasetSize, datasetOf } from '../support/dataset.ts';
 import { type Cost, costOf } from '../support/meter.ts';
 import { prepareOn } from '../support/prepare.ts';
 import { dollarsOf } from '../support/prices.ts';
-import { type ScenarioOptions, spread } from '../support/report.ts';
+import { type ScenarioOptions, spread, sum } from '../support/report.ts';
 import { type FreshSamples, freshProcesses } from './spawn.ts';
 
 const ROUNDS = 11;
@@ -77,7 +77,7 @@ export async function measureProcesses(
           rival: sample.name,
           rows: sample.rows,
           ms: spread(ms(sample)),
-          ratio: spread(ms(sample).map((value, round) => value / ms(own)[round]!)).median,
+          ratio: sum(ms(sample)) / sum(ms(own)),
           samples: ms(sample).length,
           requests: cost.requests,
           rounds: cost.rounds,

@@ -8,7 +8,7 @@ import { resilient } from '../../src/store/resilient.ts';
 import { verified } from '../../src/store/verified.ts';
 import { SkippingClock } from '../support/clock.ts';
 import { type Cost, costOf } from '../support/meter.ts';
-import { type Spread, spread } from '../support/report.ts';
+import { type Spread, spread, sum } from '../support/report.ts';
 
 export interface RefreshFigure {
   about: string;
@@ -95,8 +95,4 @@ async function refresh(
   org.tables();
   org.active();
   return org.stats.rows;
-}
-
-function sum(samples: readonly number[]): number {
-  return samples.reduce((total, sample) => total + sample, 0);
 }

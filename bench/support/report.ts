@@ -44,6 +44,11 @@ export function spread(samples: readonly number[]): Spread {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
+/** Ratios of measured times are quotients of these: of few draws a median of quotients pair by pair scatters far more. */
+export function sum(samples: readonly number[]): number {
+  return samples.reduce((total, sample) => total + sample, 0);
+}
+
 /** `31.4 (28.0–45.1)` */
 export function showSpread({ median, min, max }: Spread, digits = 1): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
