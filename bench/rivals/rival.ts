@@ -101,10 +101,11 @@ export function answerOf(rows: readonly Projection[]): Answer {
 
 /** A canonical run whose projection is `row`. */
 export function runOfRow(row: Projection): Run {
-  const { latest_task: task, projection_version: _, trace: __, artifacts: ___, ...rest } = row;
+  const { latest_task: task, projection_version: _, trace: __, artifacts: ___, changed_at, ...rest } = row;
   return {
     format: RUN_FORMAT,
     ...rest,
+    ...(changed_at === null ? {} : { changed_at }),
     run_key: null,
     cancel_requested_at: null,
     heartbeat_timeout_ms: null,
