@@ -7,11 +7,10 @@ import { GroupCommit, jittered, type WriterContext, type WriterKind } from './wr
 interface Known {
   generation: string | null;
   rows: Map<string, Projection>;
-  /** Server time of its last change: the next one is refused for a second after it. */
+  /** Server time of its last change: the next one is refused for the store's interval after it. */
   changedAt: number;
 }
 
-const NAME_INTERVAL_MS = 1_000;
 const BASE_MS = 100;
 const MAX_MS = 4_000;
 
@@ -19,7 +18,7 @@ const MAX_MS = 4_000;
 export const jsonIndexWriter: WriterKind = {
   name: 'JSON index per org',
   about:
-    'the whole object rewritten by compare-and-swap; group commit per process and org; a writer keeps what it wrote last, so that undisturbed it sends only PUTs, and waits out the second in which a name takes no change; losers read again after a wait with full jitter (100 ms doubling up to 4 s)',
+    'the whole object rewritten by compare-and-swap; group commit per process and org; a writer keeps what it wrote last, so that undisturbed it sends only PUTs, and waits out the interval in which a name takes no change; losers read again after a wait with full jitter (100 ms doubling up to 4 s), and where names have an interval everybody comes back to it with a jitter of up to 100 ms',
   async prepare(store, orgId, rows) {
     await store.put(indexKey(orgId), encodeIndex(rows));
   },
@@ -32,16 +31,17 @@ export const jsonIndexWriter: WriterKind = {
 
 async function commit(
   store: ObjectStore,
-  { clock, random }: WriterContext,
+  { clock, random, nameIntervalMs }: WriterContext,
   known: Map<string, Known>,
   orgId: string,
   rows: readonly Projection[],
 ): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     const before = known.get(orgId) ?? (await read(store, orgId));
-    await clock.sleep(Math.max(0, before.changedAt + NAME_INTERVAL_MS - clock.now()));
-    // Whoever lost before spreads out behind the second, where all that wait would meet again.
-    if (attempt > 0) await clock.sleep(jittered(attempt, BASE_MS, MAX_MS, random));
+    const closedMs = before.changedAt + nameIntervalMs - clock.now();
+    if (closedMs > 0) await clock.sleep(closedMs);
+    // All that waited for the end of the interval would meet there: each spreads out behind it, losers further.
+    if (attempt > 0 || closedMs > 0) await clock.sleep(jittered(attempt, BASE_MS, MAX_MS, random));
     const next = new Map(before.rows);
     for (const row of rows) next.set(row.run_id, row);
     const put = await store

@@ -20,6 +20,8 @@ export interface WriterKind {
 export interface WriterContext {
   clock: Clock;
   random: Random;
+  /** A name that changed less than this long ago takes no change; 0: no such limit. */
+  nameIntervalMs: number;
 }
 
 export interface Writer {

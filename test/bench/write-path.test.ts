@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { race } from '../../bench/write-path.ts';
+import { percentiles, race, run } from '../../bench/write-path.ts';
 import { WRITERS } from '../../bench/writers/index.ts';
 import { LATENCY_PROFILES } from '../../src/store/latency.ts';
 
@@ -32,4 +32,19 @@ it('a name that takes one change a second bounds the JSON index, and nothing bou
   };
   expect(await rate('JSON index per org')).toBeLessThanOrEqual(1.25);
   expect(await rate('runfold')).toBeGreaterThan(20);
+});
+
+it('a percentile is a lower bound where waits that go on could move it', () => {
+  const finished = Array.from({ length: 99 }, (_, i) => i + 1);
+  expect(percentiles(finished, [3], [0.5, 0.99])).toEqual([
+    { ms: 50, censored: false },
+    { ms: 99, censored: true },
+  ]);
+  expect(percentiles([1, 2, 3, 4], [20, 25], [0.9])).toEqual([{ ms: 25, censored: true }]);
+  expect(percentiles(finished, [], [0.99])).toEqual([{ ms: 99, censored: false }]);
+});
+
+it('a profile in which a PUT takes no time is refused, because its window would never close', async () => {
+  const options = { latency: LATENCY_PROFILES.none } as Parameters<typeof run>[0];
+  await expect(run(options)).rejects.toThrow('would never end');
 });
