@@ -1,13 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { InputError } from '../src/core/errors.ts';
+import { type Kept, readKept } from './support/json-file.ts';
 import type { Report, ScenarioOptions } from './support/report.ts';
-
-interface Kept {
-  scenario: string;
-  measured_at: string;
-  machine: string;
-  data: unknown;
-}
 
 /** Changes smaller than this are noise of the machine, or nothing at all. */
 const SHOWN_FROM = 0.03;
@@ -19,7 +13,7 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   if (args.length !== 2) {
     throw new InputError('Two results are compared.', { hint: 'npm run bench -- compare OLD.json NEW.json' });
   }
-  const [old, now] = args.map(readKept) as [Kept, Kept];
+  const [old, now] = args.map((path) => readKept(path)) as [Kept, Kept];
   if (old.scenario !== now.scenario) {
     throw new InputError(`${args[0]} is of "${old.scenario}", ${args[1]} of "${now.scenario}".`);
   }
@@ -43,18 +37,34 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
     notes: [
       `Of ${after.size} figures ${shown.length} differ by ${SHOWN_FROM * 100} % or more.`,
       `Only in the old: ${only(before, after)}; only in the new: ${only(after, before)}.`,
-      ...(old.machine === now.machine ? [] : [`Machines differ: ${old.machine}; ${now.machine}.`]),
+      ...warningsOf(old, now),
     ],
     data: shown.map(([figure, was, is]) => ({ figure, was, is })),
   };
 }
 
-function readKept(path: string): Kept {
-  const kept = JSON.parse(readFileSync(path, 'utf8')) as Partial<Kept>;
-  if (typeof kept.scenario !== 'string' || kept.data === undefined) {
-    throw new InputError(`${path} is no result of a bench.`, { hint: 'Keep one with --json > FILE.' });
-  }
-  return kept as Kept;
+/** What makes figures differ that nobody has changed. What one of them did not keep cannot be told. */
+export function warningsOf(old: Kept, now: Kept): string[] {
+  const differs = (name: 'latency' | 'latency_profile' | 'prices' | 'seed' | 'machine') =>
+    old[name] !== undefined && now[name] !== undefined && !isDeepStrictEqual(old[name], now[name]);
+  const unknown = (['latency_profile', 'prices'] as const).filter(
+    (name) => old[name] === undefined || now[name] === undefined,
+  );
+  return [
+    ...(differs('machine') ? [`Machines differ: ${old.machine}; ${now.machine}.`] : []),
+    ...(differs('latency')
+      ? [`Latency profiles differ: ${old.latency}; ${now.latency}.`]
+      : differs('latency_profile')
+        ? [`Latency profile ${now.latency} had other figures in the old result.`]
+        : []),
+    ...(differs('seed') ? [`Seeds differ: ${old.seed}; ${now.seed}.`] : []),
+    ...(differs('prices')
+      ? [
+          `Prices differ: ${old.prices?.name} of ${old.prices?.date}; ${now.prices?.name} of ${now.prices?.date}.`,
+        ]
+      : []),
+    ...(unknown.length > 0 ? [`Not kept in both, so not compared: ${unknown.join(', ')}.`] : []),
+  ];
 }
 
 /** Every number with the names on the way to it, which tell the same figure in two results. */

@@ -1,17 +1,19 @@
-import { readFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { startProgress } from '../src/cli/progress.ts';
 import { printError } from '../src/cli/run.ts';
-import { isRunfoldError } from '../src/core/errors.ts';
+import { errorMessage, InputError, isRunfoldError } from '../src/core/errors.ts';
 import { LATENCY_PROFILES, type LatencyProfile, parseLatencyProfile } from '../src/store/latency.ts';
+import { circumstancesOf, machine } from './support/circumstances.ts';
+import { readJsonFile } from './support/json-file.ts';
 import { readPrices } from './support/prices.ts';
 import type { Report, Scenario } from './support/report.ts';
 
 interface Entry {
   /** Null: a part of another scenario, run as a process of its own. */
   about: string | null;
+  /** Further words of the command line are its own. */
+  takesFiles?: true;
   load(): Promise<{ run: Scenario }>;
 }
 
@@ -55,10 +57,12 @@ const SCENARIOS: Record<string, Entry> = {
   },
   compare: {
     about: 'Two kept results of one scenario: compare OLD.json NEW.json',
+    takesFiles: true,
     load: () => import('./compare.ts'),
   },
   plots: {
     about: 'SVG and one HTML page of kept results: plots RESULT.json... [DIRECTORY]',
+    takesFiles: true,
     load: () => import('./plots.ts'),
   },
   'service:load': { about: null, load: () => import('./service/load.ts') },
@@ -82,36 +86,28 @@ ${Object.entries(SCENARIOS)
   --seed N          default 1
 `;
 
+const USAGE_HINT = 'npm run bench -- --help lists scenarios and options.';
+
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      json: { type: 'boolean' },
-      quick: { type: 'boolean' },
-      full: { type: 'boolean' },
-      profile: { type: 'boolean' },
-      latency: { type: 'string', default: 'gcs' },
-      prices: { type: 'string' },
-      seed: { type: 'string', default: '1' },
-      options: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
+  const { values, positionals } = parsed();
   const [name, ...args] = positionals;
-  const scenario = name === undefined ? undefined : SCENARIOS[name];
-  if (values.help === true || scenario === undefined) {
-    const asked = values.help === true || name === undefined;
-    (asked ? process.stdout : process.stderr).write(asked ? HELP : `No scenario "${name}".\n\n${HELP}`);
-    return asked ? 0 : 2;
+  const scenario = name !== undefined && Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
+  if (values.help === true || name === undefined) {
+    process.stdout.write(HELP);
+    return 0;
   }
+  if (scenario === undefined) throw new InputError(`There is no scenario "${name}".`, { hint: USAGE_HINT });
+  if (args.length > 0 && scenario.takesFiles !== true) {
+    throw new InputError(`${name} takes no further words: "${args.join(' ')}".`, { hint: USAGE_HINT });
+  }
+  const child = childOptions(name, scenario, values.options);
   const latency = latencyProfile(values.latency);
-  const seed = Number(values.seed);
-  if (!Number.isInteger(seed)) throw new Error(`--seed ${values.seed} is no whole number.`);
+  const seed = seedOf(values.seed);
   const prices = readPrices(values.prices);
   const { run } = await scenario.load();
   let label = '';
   let shown = -1;
-  const progress = startProgress(name!, (value) => `${value} ${label}`);
+  const progress = startProgress(name, (value) => `${value} ${label}`);
   const report = await run({
     quick: values.quick ?? false,
     full: values.full ?? false,
@@ -120,7 +116,7 @@ async function main(): Promise<number> {
     prices,
     seed,
     args,
-    child: values.options === undefined ? null : JSON.parse(values.options),
+    child,
     onProgress(done, total, what) {
       label = what;
       progress.update(done, total);
@@ -132,30 +128,60 @@ async function main(): Promise<number> {
   }).finally(() => progress.stop());
   process.stdout.write(
     values.json === true
-      ? `${JSON.stringify({ scenario: name, ...circumstances(latency, seed), ...report }, null, 2)}\n`
+      ? `${JSON.stringify({ scenario: name, ...circumstancesOf({ latency, prices, seed }), ...report }, null, 2)}\n`
       : show(report),
   );
   return 0;
 }
 
+function parsed() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean' },
+        quick: { type: 'boolean' },
+        full: { type: 'boolean' },
+        profile: { type: 'boolean' },
+        latency: { type: 'string', default: 'gcs' },
+        prices: { type: 'string' },
+        seed: { type: 'string', default: '1' },
+        options: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (cause) {
+    throw new InputError(errorMessage(cause), { hint: USAGE_HINT, cause });
+  }
+}
+
+/** `--options` is between a bench and the processes that it starts. */
+function childOptions(name: string, { about }: Entry, text: string | undefined): unknown {
+  if ((about === null) === (text === undefined)) {
+    throw new InputError(
+      `${name} ${about === null ? 'is started by its bench only' : 'takes no --options'}.`,
+      {
+        hint: USAGE_HINT,
+      },
+    );
+  }
+  try {
+    return text === undefined ? null : JSON.parse(text);
+  } catch (cause) {
+    throw new InputError('--options is no JSON.', { hint: USAGE_HINT, cause });
+  }
+}
+
+function seedOf(text: string): number {
+  const seed = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(seed)) return seed;
+  throw new InputError(`--seed ${text} is no whole number from 0 on.`, { hint: 'Say --seed 1.' });
+}
+
 function latencyProfile(name: string): LatencyProfile {
   if (Object.hasOwn(LATENCY_PROFILES, name)) return LATENCY_PROFILES[name as keyof typeof LATENCY_PROFILES];
-  return parseLatencyProfile(name, JSON.parse(readFileSync(name, 'utf8')));
-}
-
-/** What anybody needs to know who looks at figures later. */
-function circumstances(latency: LatencyProfile, seed: number) {
-  return {
-    measured_at: new Date().toISOString(),
-    machine: machine(),
-    latency: latency.name,
-    seed,
-  };
-}
-
-function machine(): string {
-  const gib = (totalmem() / 2 ** 30).toFixed(0);
-  return `${process.platform} ${process.arch}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), ${gib} GiB, Node ${process.versions.node}`;
+  const hint = `--latency is ${Object.keys(LATENCY_PROFILES).join(', ')}, or a JSON file of measured percentiles.`;
+  return parseLatencyProfile(name, readJsonFile(name, hint));
 }
 
 function show({ title, head, rows, notes }: Report): string {

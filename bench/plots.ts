@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parse, View } from 'vega';
 import { compile } from 'vega-lite';
@@ -6,7 +6,8 @@ import { InputError } from '../src/core/errors.ts';
 import { coldRefreshPlots } from './plots/cold-refresh.ts';
 import { costPlots, rivalPlots, writePathPlots } from './plots/others.ts';
 import { pageOf, sectionOf } from './plots/page.ts';
-import type { Kept, Plot } from './plots/plot.ts';
+import type { Plot } from './plots/plot.ts';
+import { type Kept, readKept } from './support/json-file.ts';
 import type { Report, ScenarioOptions } from './support/report.ts';
 
 /** Scenarios that have plots; of any other the page has the table. */
@@ -30,14 +31,15 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
       hint: 'npm run bench -- cold-refresh --json > FILE.json, then plots FILE.json.',
     });
   }
-  const all = results.map(readKept);
+  const all = results.map((path) => readKept(path));
+  const plotted = all.map((kept, i) => plotsOf(kept, results[i]!));
   mkdirSync(directory, { recursive: true });
   const files: string[] = [];
   const sections: string[] = [];
   for (const [i, kept] of all.entries()) {
     const base = basename(results[i]!, '.json');
     const plots: { title: string; svg: string }[] = [];
-    for (const { name, title, spec } of PLOTS[kept.scenario]?.(kept.data) ?? []) {
+    for (const { name, title, spec } of plotted[i]!) {
       const svg = await new View(parse(compile(spec).spec), { renderer: 'none' }).toSVG();
       const file = join(directory, `${base}-${name}.svg`);
       writeFileSync(file, svg);
@@ -57,8 +59,13 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   };
 }
 
-function readKept(path: string): Kept {
-  const kept = JSON.parse(readFileSync(path, 'utf8')) as Partial<Kept>;
-  if (typeof kept.scenario === 'string' && kept.data !== undefined) return kept as Kept;
-  throw new InputError(`${path} is no result of a bench.`, { hint: 'Keep one with --json > FILE.json.' });
+function plotsOf({ scenario, data }: Kept, path: string): Plot[] {
+  try {
+    return Object.hasOwn(PLOTS, scenario) ? PLOTS[scenario]!(data) : [];
+  } catch (cause) {
+    throw new InputError(`${path} does not hold what a result of "${scenario}" holds.`, {
+      hint: 'Take it again with this version: --json > FILE.json.',
+      cause,
+    });
+  }
 }

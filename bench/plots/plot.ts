@@ -1,20 +1,5 @@
 import type { TopLevelSpec } from 'vega-lite';
 
-/** A result as `--json` wrote it. */
-export interface Kept {
-  scenario: string;
-  measured_at: string;
-  machine: string;
-  latency: string;
-  seed: number;
-  /** Results from before tables were kept have none. */
-  title?: string;
-  head?: string[];
-  rows?: string[][];
-  notes?: string[];
-  data: unknown;
-}
-
 export interface Plot {
   /** Of its file, after the result's own name. */
   name: string;

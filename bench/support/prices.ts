@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../../src/core/errors.ts';
 import type { Operation } from '../../src/store/latency.ts';
+import { readJsonFile } from './json-file.ts';
 
 const price = z.number().nonnegative();
 
@@ -22,7 +22,7 @@ const DEFAULT = join(import.meta.dirname, '../prices.json');
 
 /** The price table of a JSON file, or the one in bench/prices.json. Throws InputError that names file and field. */
 export function readPrices(path: string = DEFAULT): Prices {
-  const parsed = pricesSchema.safeParse(parseFile(path));
+  const parsed = pricesSchema.safeParse(readJsonFile(path, 'Name a file like bench/prices.json.'));
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new InputError(`${path} is no price table: ${issue?.path.join('.')}: ${issue?.message}`, {
@@ -36,15 +36,4 @@ export function dollarsOf(counts: Partial<Record<Operation, number>>, prices: Pr
     (sum, [operation, price]) => sum + ((counts[operation as Operation] ?? 0) * price) / 1_000,
     0,
   );
-}
-
-function parseFile(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8'));
-  } catch (cause) {
-    throw new InputError(`${path} cannot be read as JSON.`, {
-      hint: 'Name a file like bench/prices.json.',
-      cause,
-    });
-  }
 }
