@@ -74,21 +74,15 @@ export async function run(options: ScenarioOptions): Promise<Report> {
   return {
     title: 'Cold refresh over HTTP, beside the real packages of others',
     head: ['scenario', 'rival', 'rows', 'ms', '× runfold', 'requests', 'rounds', 'bytes', '$ per 10⁶'],
-    rows: [...results, ...notRun].map((line) =>
-      'why' in line
-        ? [line.scenario, line.rival, `not run: ${line.why}`, '', '', '', '', '', '']
-        : [
-            line.scenario,
-            line.rival,
-            thousands(line.rows),
-            showSpread(line.ms, 0),
-            line.ratio.toFixed(2),
-            ...[line.requests, line.rounds, line.bytes].map((value) =>
-              value === null ? '' : thousands(value),
-            ),
-            line.dollarsPerMillion?.toFixed(2) ?? 'a server',
-          ],
-    ),
+    rows: results.map((line) => [
+      line.scenario,
+      line.rival,
+      thousands(line.rows),
+      showSpread(line.ms, 0),
+      line.ratio.toFixed(2),
+      ...[line.requests, line.rounds, line.bytes].map((value) => (value === null ? '' : thousands(value))),
+      line.dollarsPerMillion?.toFixed(2) ?? 'a server',
+    ]),
     notes: [
       `Real time. An emulator (fake-gcs-server) behind toxiproxy, which holds back every answer by ${latencyMs} ms: the mean time to first byte of a GET of profile ${options.latency.name}, for every operation alike. Not in it: opening connections, TLS, bandwidth, and that a LIST or PUT of that profile takes longer.`,
       `Median (least–most) of ${options.quick ? 3 : ROUNDS} interleaved rounds after ${WARMUPS} to warm up; × runfold: the sum of all rounds over the sum of runfold's. Processes are warm where none is named as fresh; every refresh opens its client, table and connections anew, but for PostgreSQL.`,
@@ -97,6 +91,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       `${Object.entries(versions)
         .map(([name, version]) => `${name} ${version}`)
         .join(', ')}.`,
+      ...notRun.map(({ scenario, rival, why }) => `Not run: ${rival}, ${scenario}: ${why}.`),
       ...[...abouts].map(([rival, about]) => `${rival}: ${about}.`),
     ],
     data: { latencyMs, versions, results, notRun, settings: Object.fromEntries(abouts) },

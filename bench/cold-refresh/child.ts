@@ -1,5 +1,6 @@
 import { systemClock } from '../../src/core/clock.ts';
 import { seededRandom } from '../../src/core/random.ts';
+import type { Projection } from '../../src/runs/projection.ts';
 import type { LatencyProfile } from '../../src/store/latency.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
 import type { Rival } from '../rivals/rival.ts';
@@ -13,6 +14,8 @@ export interface Asked {
   store: { dir: string } | { bucket: string; endpoint: string };
   /** Null: the store is as slow as it is. */
   latency: { profile: LatencyProfile; seed: number } | null;
+  /** Tell all rows too: for a check, which is not timed. */
+  withRows?: boolean;
 }
 
 export interface Told {
@@ -21,6 +24,8 @@ export interface Told {
   refreshMs: number;
   /** Since the process began, by its own clock. */
   insideMs: number;
+  /** Null where they were not asked for. */
+  projections: Projection[] | null;
 }
 
 async function main(): Promise<void> {
@@ -29,9 +34,10 @@ async function main(): Promise<void> {
   const rival = exported[asked.rival]!;
   const began = performance.now();
   const store = await open(asked);
-  const { rows } = await rival.refresh(store, asked.orgId, systemClock);
+  const answer = await rival.refresh(store, asked.orgId, systemClock);
   const now = performance.now();
-  const told: Told = { rows, refreshMs: now - began, insideMs: now };
+  const projections = asked.withRows === true ? await answer.projections() : null;
+  const told: Told = { rows: answer.rows, refreshMs: now - began, insideMs: now, projections };
   process.stdout.write(`${JSON.stringify(told)}\n`);
   await store.close();
 }

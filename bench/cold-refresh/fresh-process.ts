@@ -63,6 +63,7 @@ export async function measureProcesses(
           latency: { profile, seed: seed * 1_000_000 + round },
         }),
       })),
+      data.current,
       freshRounds({ quick }),
       onStep,
     );

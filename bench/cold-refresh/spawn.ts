@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import type { Projection } from '../../src/runs/projection.ts';
 import { inTurn } from '../support/in-turn.ts';
+import { firstDifference } from '../support/same-rows.ts';
 import type { Asked, Told } from './child.ts';
 
 export interface Entrant {
@@ -22,9 +24,10 @@ const CHILD = join(import.meta.dirname, 'child.ts');
 /** Compiled code, as a deployed image would have it: else parsing TypeScript would be half of what is measured. */
 const CACHE = join(import.meta.dirname, '../../.cache/node-compile');
 
-/** A process for each sample, in turns. */
+/** A process for each sample, in turns, after one of each whose rows were exactly `expected`: rejects when they were not. */
 export async function freshProcesses(
   entrants: readonly Entrant[],
+  expected: readonly Projection[],
   rounds: number,
   onStep: (label: string) => void,
 ): Promise<FreshSamples[]> {
@@ -32,6 +35,13 @@ export async function freshProcesses(
     entrant,
     samples: { name: entrant.name, rows: 0, totalMs: [] as number[], refreshMs: [] as number[] },
   }));
+  for (const entrant of entrants) {
+    onStep(`${entrant.name} in a process of its own, checking`);
+    const difference = await differenceInFreshProcess(entrant.asked(-WARMUPS), expected);
+    if (difference !== null) {
+      throw new Error(`${entrant.name} gave other rows: ${JSON.stringify(difference).slice(0, 200)}`);
+    }
+  }
   for (let round = -WARMUPS; round < rounds; round++) {
     for (const { entrant, samples } of inTurn(lines, round + WARMUPS)) {
       onStep(`${entrant.name} in a process of its own, round ${round}`);
@@ -43,6 +53,15 @@ export async function freshProcesses(
     }
   }
   return lines.map(({ samples }) => samples);
+}
+
+/** Null when a process that begins now gives exactly these rows, else the first difference. */
+export async function differenceInFreshProcess(
+  asked: Asked,
+  expected: readonly Projection[],
+): Promise<unknown> {
+  const { told } = await inFreshProcess({ ...asked, withRows: true });
+  return firstDifference(told.projections!, expected);
 }
 
 /** One refresh by a process that begins now: `totalMs` from its start until its answer is here. */

@@ -1,6 +1,7 @@
 import { systemClock } from '../../src/core/clock.ts';
 import { openGcsStore } from '../../src/store/gcs.ts';
-import { inFreshProcess } from '../cold-refresh/spawn.ts';
+import type { Asked } from '../cold-refresh/child.ts';
+import { differenceInFreshProcess, inFreshProcess } from '../cold-refresh/spawn.ts';
 import type { Dataset, Rival } from '../rivals/rival.ts';
 import { prepareOn } from '../support/prepare.ts';
 import { firstDifference } from '../support/same-rows.ts';
@@ -43,21 +44,22 @@ export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
 
 /** What `runfold` prepared, refreshed by a process of its own for every sample: Node's start and new connections are in it. */
 export function freshRunfold(stack: Stack, { orgId, current }: Dataset): Entrant {
-  const refresh = async (endpoint: string) => {
-    const store = { bucket: BUCKET, endpoint };
-    const asked = { module: 'runfold', rival: 'runfold', orgId, store, latency: null };
-    const { told, totalMs } = await inFreshProcess(asked);
-    return { ms: totalMs, rows: told.rows };
-  };
+  const asked = (endpoint: string): Asked => ({
+    module: 'runfold',
+    rival: 'runfold',
+    orgId,
+    store: { bucket: BUCKET, endpoint },
+    latency: null,
+  });
   return {
     name: 'runfold, fresh process',
     about: 'the same from the start of a Node process to its answer, compiled code at hand',
     billed: 'requests',
     prepare: async () => undefined,
-    async check() {
-      const { rows } = await refresh(stack.direct);
-      return rows === current.length ? null : `${rows} rows instead of ${current.length}`;
+    check: () => differenceInFreshProcess(asked(stack.direct), current),
+    async refresh() {
+      const { told, totalMs } = await inFreshProcess(asked(stack.slow));
+      return { ms: totalMs, rows: told.rows };
     },
-    refresh: () => refresh(stack.slow),
   };
 }

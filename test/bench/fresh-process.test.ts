@@ -37,11 +37,18 @@ it('a process that has just begun answers with all rows, and takes longer than i
       latency: { profile: LATENCY_PROFILES.lan, seed: round + 10 },
     }),
   }));
-  for (const { rows, totalMs, refreshMs } of await freshProcesses(entrants, 1, () => undefined)) {
+  for (const { rows, totalMs, refreshMs } of await freshProcesses(
+    entrants,
+    data.current,
+    1,
+    () => undefined,
+  )) {
     expect(rows).toBe(data.current.length);
     expect(refreshMs).toHaveLength(1);
     expect(totalMs[0]).toBeGreaterThan(refreshMs[0]!);
   }
+  const fewer = data.current.slice(1);
+  await expect(freshProcesses(entrants, fewer, 1, () => undefined)).rejects.toThrow('gave other rows');
 });
 
 describe('a keyspace', () => {
