@@ -1,6 +1,7 @@
 import { Overlay } from '../../src/catalog/fold.ts';
 import { CatalogState } from '../../src/catalog/state.ts';
 import { activeView, tablesView } from '../../src/catalog/views.ts';
+import { decodePart, partCodec } from '../../src/snapshot/codec.ts';
 import { type Rows, RowsBuilder } from '../../src/snapshot/rows.ts';
 import { cpuMs } from '../support/cpu.ts';
 import { type Report, type ScenarioOptions, type Spread, spread } from '../support/report.ts';
@@ -17,9 +18,12 @@ export interface Loaded {
   tables: number;
   active: number;
   tailRecords: number;
-  /** Everything that loading the rows, indexing their ids and asking every view once has left behind. */
+  /**
+   * Of heap and buffers (heapUsed + arrayBuffers), what decoding the rows from a part as a refresh does, indexing their
+   * ids and asking tables() and active() once has left behind.
+   */
   residentBytesPerRow: number;
-  /** The columns alone, by their own account. */
+  /** Columns and the index of their ids, by their own account. */
   columnBytesPerRow: number;
   /** ms. First: CPU, of a head that nobody asked before. After: of the state that a warm refresh has made. */
   tablesFirst: number;
@@ -43,14 +47,15 @@ const END = Date.UTC(2026, 9, 1);
 
 async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Loaded> {
   // Once through on another org, small: what the compiler keeps is no row's.
-  ask(new CatalogState('warm', null, load({ ...size, orgId: 'warm', runs: 2_000 }), new Overlay()));
+  ask(new CatalogState('warm', null, await load({ ...size, orgId: 'warm', runs: 2_000 }), new Overlay()));
   const before = await resident();
-  const rows = load(size);
-  const columns = rows.sizeBytes;
+  const rows = await load(size);
   let state = new CatalogState(size.orgId, null, rows, new Overlay());
   rows.indexOf(rows.runId(0));
   const first = ask(state);
   const bytes = (await resident()) - before;
+  // After the views: what they decoded.
+  const columns = rows.sizeBytes;
   const cpu = { tables: 0, active: 0 };
   const after = { tables: [] as number[], active: [] as number[] };
   const again = { tables: [] as number[], active: [] as number[] };
@@ -86,12 +91,17 @@ async function measure({ size, tailRecords, rounds }: LoadedOptions): Promise<Lo
   };
 }
 
-function load(size: OrgSize): Rows {
+/** Decoded from Parquet, as by a refresh: columns decode on first use, and the encoded ones stay until then. */
+async function load(size: OrgSize): Promise<Rows> {
+  return decodePart('part', await encoded(size));
+}
+
+async function encoded(size: OrgSize): Promise<Uint8Array> {
   const builder = new RowsBuilder(size.orgId, size.runs);
   for (const batch of batchesOf({ ...size, foldRecords: 20_000 }, END)) {
     for (const row of batch) builder.add(row);
   }
-  return builder.build();
+  return (await partCodec()).encode(builder.build());
 }
 
 /** Half of the tail are newer revisions of runs in the head, half are new runs. */
