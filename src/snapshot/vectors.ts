@@ -42,7 +42,8 @@ export class NumberVector {
     const base = some ? min - 1 : 0;
     this.#base = distinct > 2 ** 40 ? Number.NaN : base;
     this.#high = distinct > 2 ** 32 && distinct <= 2 ** 40 ? new Uint8Array(numbers.length) : null;
-    this.#low = distinct > 2 ** 40 ? numbers.slice() : narrow(numbers, distinct, base, this.#high);
+    if (!some) this.#low = zeros(numbers.length);
+    else this.#low = distinct > 2 ** 40 ? numbers.slice() : narrow(numbers, distinct, base, this.#high);
   }
 
   at(i: number): number | null {
@@ -112,8 +113,17 @@ export class NumberVector {
   }
 
   get sizeBytes(): number {
-    return this.#low.byteLength + (this.#high?.byteLength ?? 0);
+    const low = this.#low.buffer === allZeros.buffer ? 0 : this.#low.byteLength;
+    return low + (this.#high?.byteLength ?? 0);
   }
+}
+
+/** Numbers that are all null: shared, grown by doubling, never written. */
+let allZeros = new Uint8Array(0);
+
+function zeros(length: number): Uint8Array {
+  if (allZeros.length < length) allZeros = new Uint8Array(Math.max(length, allZeros.length * 2));
+  return allZeros.subarray(0, length);
 }
 
 function narrow(numbers: Float64Array, distinct: number, base: number, high: Uint8Array | null): Codes {

@@ -71,7 +71,7 @@ describe('a price table', () => {
   });
 
   it.each([
-    ['nothing', '', 'cannot be read as JSON'],
+    ['nothing', '', 'is no JSON'],
     ['a price too few', JSON.stringify({ ...prices, per_gib_month: undefined }), 'per_gib_month'],
     ['a negative price', JSON.stringify({ ...prices, per_gib_month: -1 }), 'per_gib_month'],
     ['an unknown field', JSON.stringify({ ...prices, per_gb: 1 }), 'per_gb'],
