@@ -8,6 +8,7 @@ import { openSession, type Session } from '../../src/session.ts';
 import { DIRTY_PREFIX, runKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 import { runOfRow } from '../rivals/rival.ts';
 import { type Bill, billing, noBill } from '../support/billing.ts';
 import { SkippingClock } from '../support/clock.ts';
@@ -169,14 +170,8 @@ async function build(
 /** Listing the markers is a pass' own cost, however many orgs it finds: it goes to `free`. */
 function besidesMarkers(free: ObjectStore, billed: ObjectStore): ObjectStore {
   return {
-    url: billed.url,
-    capabilities: billed.capabilities,
-    get: (key, options) => billed.get(key, options),
-    head: (key, options) => billed.head(key, options),
-    put: (key, body, options) => billed.put(key, body, options),
-    delete: (key, options) => billed.delete(key, options),
+    ...passThrough(billed),
     list: (options) => (options.prefix.startsWith(DIRTY_PREFIX) ? free : billed).list(options),
-    close: () => billed.close(),
   };
 }
 

@@ -1,6 +1,7 @@
 import { crc32c } from '../core/crc32c.ts';
 import { CorruptError } from '../core/errors.ts';
 import type { GetOptions, GetOutcome, ObjectStore } from './object-store.ts';
+import { passThrough } from './pass-through.ts';
 
 /**
  * Checks every whole body against the checksum that the store keeps (law 8). A mismatch is read once more, since
@@ -15,14 +16,5 @@ export function verified(store: ObjectStore): ObjectStore {
       if (attempt > 0) throw new CorruptError(key, 'its CRC-32C differs from the one the store keeps');
     }
   }
-  return {
-    url: store.url,
-    capabilities: store.capabilities,
-    get,
-    head: (key, o) => store.head(key, o),
-    put: (key, body, o) => store.put(key, body, o),
-    delete: (key, o) => store.delete(key, o),
-    list: (o) => store.list(o),
-    close: () => store.close(),
-  };
+  return { ...passThrough(store), get };
 }

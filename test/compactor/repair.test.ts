@@ -26,6 +26,7 @@ import {
 } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 import { verified } from '../../src/store/verified.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ORG } from '../support/runs.ts';
@@ -83,8 +84,7 @@ function corrupting(
   rotten: Map<string, { at: number; bit: number; generation: string | null }>,
 ): ObjectStore {
   return {
-    url: store.url,
-    capabilities: store.capabilities,
+    ...passThrough(store),
     async get(key, options) {
       const got = await store.get(key, options);
       const rot = rotten.get(key);
@@ -98,11 +98,6 @@ function corrupting(
       body[at - start]! ^= 1 << rot.bit;
       return { ...got, body };
     },
-    head: (key, options) => store.head(key, options),
-    put: (key, body, options) => store.put(key, body, options),
-    delete: (key, options) => store.delete(key, options),
-    list: (options) => store.list(options),
-    close: () => store.close(),
   };
 }
 

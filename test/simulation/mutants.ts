@@ -7,8 +7,8 @@ import { type LogRecord, runIdOf } from '../../src/runs/record.ts';
 import type { RecordSink } from '../../src/runs/recorder.ts';
 import { garbageKey, garbagePrefix, nameOfKey, orgOfKey } from '../../src/store/keys.ts';
 import type { ObjectStore, PutOutcome } from '../../src/store/object-store.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 import type { Process } from './process.ts';
-import { passThrough } from './witness.ts';
 
 /** Parts that work, but for one rule each; mutations.ts says which. */
 

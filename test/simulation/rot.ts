@@ -1,6 +1,6 @@
 import { type Random, uniform } from '../../src/core/random.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
-import { passThrough } from './witness.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 
 /** One object in a hundred rots: a bit of its stored body is another from then on; its checksum is what it was. */
 export function rotting(store: ObjectStore, { random }: { random: Random }): ObjectStore {

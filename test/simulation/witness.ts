@@ -11,6 +11,7 @@ import { decodeHistoryGroup } from '../../src/snapshot/history-read.ts';
 import { readPart, readRange } from '../../src/snapshot/parts.ts';
 import { garbageKey, nameOfKey, orgOfKey, parseRunKey, partKey } from '../../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../../src/store/object-store.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 import type { Scheduler } from './scheduler.ts';
 
 export interface Violation {
@@ -258,19 +259,6 @@ async function runsIn(store: ObjectStore, orgId: string, part: Part): Promise<[s
       if (history.isPrimary(i)) runs.push([history.rows.runId(i), history.rows.revision(i)]);
   }
   return runs;
-}
-
-export function passThrough(store: ObjectStore): ObjectStore {
-  return {
-    url: store.url,
-    capabilities: store.capabilities,
-    get: (key, options) => store.get(key, options),
-    head: (key, options) => store.head(key, options),
-    put: (key, body, options) => store.put(key, body, options),
-    delete: (key, options) => store.delete(key, options),
-    list: (options) => store.list(options),
-    close: () => store.close(),
-  };
 }
 
 export function mapOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {

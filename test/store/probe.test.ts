@@ -6,6 +6,7 @@ import { counting, noRequests, type RequestCounts } from '../../src/store/counti
 import { LATENCY_PROFILES, latency, parseLatencyProfile } from '../../src/store/latency.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
+import { passThrough } from '../../src/store/pass-through.ts';
 import { planProbe, probeStore, Stopwatch } from '../../src/store/probe.ts';
 import { resilient } from '../../src/store/resilient.ts';
 
@@ -86,7 +87,7 @@ describe('probing a store', () => {
     const stop = new AbortController();
     let puts = 0;
     const aborting = slowStore(noRequests(), (store) => ({
-      ...delegating(store),
+      ...passThrough(store),
       put: (key, body, options) => {
         if (++puts === 40) stop.abort(new Error('enough'));
         return store.put(key, body, options);
@@ -96,7 +97,7 @@ describe('probing a store', () => {
     expect(await keysOf(aborting.memory)).toEqual([]);
 
     const failing = slowStore(noRequests(), (store) => ({
-      ...delegating(store),
+      ...passThrough(store),
       head: async () => {
         throw new Error('no heads today');
       },
@@ -107,22 +108,9 @@ describe('probing a store', () => {
 
   it('says where objects may be left when it cannot remove them', async () => {
     const { probe } = slowStore(noRequests(), (store) => ({
-      ...delegating(store),
+      ...passThrough(store),
       delete: async () => ({ outcome: 'unknown', cause: new Error('lost') }),
     }));
     await expect(probe(1)).rejects.toThrow(/Objects under probe\/.* may be left/);
   });
 });
-
-function delegating(store: ObjectStore): ObjectStore {
-  return {
-    url: store.url,
-    capabilities: store.capabilities,
-    get: (key, options) => store.get(key, options),
-    head: (key, options) => store.head(key, options),
-    put: (key, body, options) => store.put(key, body, options),
-    delete: (key, options) => store.delete(key, options),
-    list: (options) => store.list(options),
-    close: () => store.close(),
-  };
-}
