@@ -15,7 +15,7 @@ export const PYTHON_RIVALS: readonly PythonRival[] = [
     id: 'delta-commit',
     name: 'Delta Lake, one commit',
     about:
-      'the deltalake package: partitioned by org, one zstd file per org, its whole log one JSON commit and no tail: its best case, which lasts until the next commit; opened anew, to_pyarrow_table with a filter on the partition',
+      'the deltalake package: partitioned by org, one zstd file per org, its whole log one JSON commit and no tail: its best case, which lasts until the next commit; opened anew, to_pyarrow_table of the partition',
   },
   {
     id: 'delta-checkpoint',
@@ -37,7 +37,7 @@ export const PYTHON_RIVALS: readonly PythonRival[] = [
     id: 'duckdb',
     name: 'DuckDB, ranged reads',
     about:
-      "the duckdb package over one zstd Parquet file of the org, whose name is known: an export, as old as its last run; read through pyarrow's Cloud Storage client with pre_buffer. DuckDB's own httpfs needs a download that cannot be pinned",
+      "the duckdb package over one zstd Parquet file of the org, whose name is known: an export, as old as its last run; read through pyarrow's Cloud Storage client and ParquetFile with pre_buffer, then asked by DuckDB in memory. DuckDB's own httpfs is not in its package: INSTALL downloads it by DuckDB's version, unpinned by a checksum",
   },
   {
     id: 'duckdb-whole',

@@ -9,15 +9,23 @@ const TOOL = {
 };
 const START_MS_MAX = 10_000;
 
+export interface Slowness {
+  /** Every answer comes this much later, ms. */
+  latencyMs?: number;
+  /** What answers of one connection get; null: all there is. */
+  bytesPerSecond?: number | null;
+}
+
 export interface Toxiproxy {
-  /** A port whose every answer from `upstream` (`host:port`) comes this much later. */
-  slow(name: string, upstream: string, latencyMs: number): Promise<number>;
+  /** A port behind which `upstream` (`host:port`) answers as slowly as this. */
+  slow(name: string, upstream: string, slowness: Slowness): Promise<number>;
   stop(): Promise<void>;
 }
 
 /**
- * Shopify's TCP proxy. Its latency toxic delays the first byte of what comes back, and what follows it at once no more:
- * the same for everybody, without jitter. Opening a connection is not delayed, bandwidth is not limited.
+ * Shopify's TCP proxy. Its bandwidth toxic is of one connection, which in HTTP/1.1 is one answer at a time, and works in
+ * steps of a ms at the most; its latency toxic delays the first byte of what comes back, and what follows it at once no
+ * more. Opening a connection is not delayed.
  */
 export async function startToxiproxy(): Promise<Toxiproxy> {
   const binary = await goTool(TOOL);
@@ -34,17 +42,15 @@ export async function startToxiproxy(): Promise<Toxiproxy> {
   }
 
   return {
-    async slow(name, upstream, latencyMs) {
+    async slow(name, upstream, { latencyMs = 0, bytesPerSecond = null }) {
       const listen = await freePort();
       await post('/proxies', { name, listen: `127.0.0.1:${listen}`, upstream, enabled: true });
-      if (latencyMs > 0) {
-        const toxic = {
-          type: 'latency',
-          stream: 'downstream',
-          attributes: { latency: latencyMs, jitter: 0 },
-        };
-        await post(`/proxies/${name}/toxics`, toxic);
-      }
+      const toxic = (type: string, attributes: object) =>
+        post(`/proxies/${name}/toxics`, { type, stream: 'downstream', attributes });
+      if (latencyMs > 0) await toxic('latency', { latency: latencyMs, jitter: 0 });
+      // Its unit is 1 000 bytes per second.
+      if (bytesPerSecond !== null)
+        await toxic('bandwidth', { rate: Math.max(1, Math.round(bytesPerSecond / 1_000)) });
       return listen;
     },
     async stop() {

@@ -2,13 +2,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
-import { postgresEntrant } from '../../bench/external/postgres.ts';
+import { holding } from '../../bench/external/hold.ts';
+import { postgresEntrants } from '../../bench/external/postgres.ts';
 import { PythonWorker } from '../../bench/external/python.ts';
 import { PYTHON_RIVALS, pythonEntrant } from '../../bench/external/python-rivals.ts';
 import { othersOf, writeRows } from '../../bench/external/rows.ts';
-import { BUCKET, makeBucket, roundsOf, startGateway } from '../../bench/external/stack.ts';
+import { BUCKET, EVEN, EVEN_MS, makeBucket, roundsOf, startGateway } from '../../bench/external/stack.ts';
+import { SkippingClock } from '../../bench/support/clock.ts';
 import { datasetOf } from '../../bench/support/dataset.ts';
 import { errorMessage } from '../../src/core/errors.ts';
+import { seededRandom } from '../../src/core/random.ts';
+import { LATENCY_PROFILES, latency } from '../../src/store/latency.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
 
 const gcs = inject('gcs');
 
@@ -40,6 +45,36 @@ describe.skipIf(gcs.endpoint === null)('the gateway in front of the emulator', (
     expect(await counted()).toMatchObject({ put: 0, get: 0, arrivals: [] });
   });
 
+  it('holds back what comes to its slow port: the first byte by operation, and a LIST by its items', async () => {
+    const bucket = `bench-${crypto.randomUUID()}`;
+    const { slow, url, draw, stop } = await startGateway(gcs.endpoint!);
+    onTestFinished(stop);
+    await makeBucket(url, bucket);
+    const took = async (path: string, method = 'GET') => {
+      const began = performance.now();
+      const answer = await fetch(`${slow}/${bucket}${path}`, { method, body: method === 'PUT' ? 'x' : null });
+      await answer.text();
+      expect(answer.status).toBeLessThan(300);
+      return performance.now() - began;
+    };
+    const ms = (value: number) => ({ p50: value, p99: value });
+    await draw({
+      profile: {
+        ...LATENCY_PROFILES.none,
+        first_byte_ms: { get: ms(60), head: ms(20), put: ms(90), delete: ms(40), list: ms(30) },
+        list_item_ms: 50,
+      },
+      seed: 1,
+    });
+    // Timers may be early by a ms.
+    expect(await took('/a', 'PUT')).toBeGreaterThan(88);
+    expect(await took('/a')).toBeGreaterThan(58);
+    expect(await took('/a', 'HEAD')).toBeGreaterThan(18);
+    expect(await took('?list-type=2')).toBeGreaterThan(78);
+    await draw({ profile: LATENCY_PROFILES.none, seed: 1 });
+    expect(await took('/a')).toBeGreaterThan(0);
+  });
+
   it('puts parts of an upload together in their order', async () => {
     const { url } = await gateway();
     const begun = await (await fetch(`${url}/big?uploads`, { method: 'POST' })).text();
@@ -56,6 +91,38 @@ describe.skipIf(gcs.endpoint === null)('the gateway in front of the emulator', (
     }
     expect((await fetch(`${url}/big?uploadId=${id}`, { method: 'POST', body: '<xml/>' })).status).toBe(200);
     expect(await (await fetch(`${url}/big`)).text()).toBe('hello world');
+  });
+});
+
+describe('what holds requests back', () => {
+  it('draws by the law of the latency store', async () => {
+    const profile = { ...LATENCY_PROFILES.lan, name: 'test' };
+    const clock = new SkippingClock({ computing: false });
+    const first = async (seed: number) => {
+      const began = clock.monotonic();
+      await holding(profile, seed, clock)('get', async () => ({ items: 0 }));
+      return clock.monotonic() - began;
+    };
+    const store = latency(new MemoryStore({ clock }), { profile, clock, random: seededRandom(3) });
+    const began = clock.monotonic();
+    await store.get('x');
+    const expected = clock.monotonic() - began;
+    expect(await first(3)).toBeCloseTo(expected, 6);
+    expect(await first(3)).toBeCloseTo(expected, 6);
+    expect(await first(4)).not.toBeCloseTo(expected, 6);
+  });
+
+  it('does its effect midway, and passes errors on', async () => {
+    const clock = new SkippingClock({ computing: false });
+    const hold = holding(EVEN, 1, clock);
+    const began = clock.monotonic();
+    let effectAt = 0;
+    await hold('put', async () => {
+      effectAt = clock.monotonic() - began;
+      return { items: 0 };
+    });
+    expect([effectAt, clock.monotonic() - began]).toEqual([EVEN_MS / 2, EVEN_MS]);
+    await expect(hold('get', () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
   });
 });
 
@@ -100,12 +167,14 @@ describe('rivals from outside', () => {
 
   it('in PostgreSQL give exactly the rows', async ({ skip }) => {
     const direct = { slow: async (_: string, upstream: string) => Number(upstream.split(':').at(-1)) };
-    const entrant = await postgresEntrant(direct, data, () => othersOf(data)).catch((error: unknown) =>
+    const entrants = await postgresEntrants(direct, data, () => othersOf(data)).catch((error: unknown) =>
       skip(errorMessage(error)),
     );
-    onTestFinished(() => entrant.close!());
-    await entrant.prepare();
-    expect(await entrant.check()).toBeNull();
-    expect(await entrant.refresh()).toMatchObject({ rows: data.current.length });
+    onTestFinished(() => entrants[0].close!());
+    for (const entrant of entrants) {
+      await entrant.prepare();
+      expect(await entrant.check()).toBeNull();
+      expect(await entrant.refresh()).toMatchObject({ rows: data.current.length });
+    }
   });
 });
