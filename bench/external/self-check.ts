@@ -1,4 +1,5 @@
-import type { LatencyProfile } from '../../src/store/latency.ts';
+import { type LatencyProfile, meanFirstByteMs } from '../../src/store/latency.ts';
+import { sum } from '../support/report.ts';
 import { BUCKET, type Stack } from './stack.ts';
 
 const SMALL_GETS = 800;
@@ -12,14 +13,15 @@ const Z99 = 2.326_347_874;
 /** What the profile says a GET takes, and what a client saw that does nothing else. */
 export interface SelfCheck {
   gets: number;
-  expected: Percentiles;
-  seen: Percentiles;
+  expected: Times;
+  seen: Times;
   /** Of a body of 32 MiB over one connection, first byte to last; null: the profile has no limit. */
   expectedBytesPerSecond: number | null;
   seenBytesPerSecond: number;
 }
 
-interface Percentiles {
+interface Times {
+  mean: number;
   p50: number;
   p95: number;
 }
@@ -55,8 +57,16 @@ export async function selfCheck(
   const { p50, p99 } = profile.first_byte_ms.get;
   return {
     gets: small.length,
-    expected: { p50, p95: p50 === 0 ? 0 : p50 * (p99 / p50) ** (Z95 / Z99) },
-    seen: { p50: quantile(small, 0.5), p95: quantile(small, 0.95) },
+    expected: {
+      mean: meanFirstByteMs(profile, 'get'),
+      p50,
+      p95: p50 === 0 ? 0 : p50 * (p99 / p50) ** (Z95 / Z99),
+    },
+    seen: {
+      mean: sum(small) / small.length,
+      p50: quantile(small, 0.5),
+      p95: quantile(small, 0.95),
+    },
     expectedBytesPerSecond: profile.bandwidth_bytes_per_second,
     seenBytesPerSecond: (1_000 * BIG_BYTES) / quantile(bodiesMs, 0.5),
   };
@@ -65,7 +75,8 @@ export async function selfCheck(
 /** A line of the report. */
 export function showSelfCheck({ gets, expected, seen, ...rates }: SelfCheck): string {
   const mib = (bytes: number | null) => (bytes === null ? 'no limit' : (bytes / 1024 ** 2).toFixed(0));
-  const ms = ({ p50, p95 }: Percentiles) => `p50 ${p50.toFixed(1)}, p95 ${p95.toFixed(1)} ms`;
+  const ms = ({ mean, p50, p95 }: Times) =>
+    `p50 ${p50.toFixed(1)}, p95 ${p95.toFixed(1)}, mean ${mean.toFixed(1)} ms`;
   return `Self-check, ${gets} bare GETs over the same way: expected ${ms(expected)}; seen ${ms(seen)}. MiB/s of one connection: expected ${mib(rates.expectedBytesPerSecond)}, seen ${mib(rates.seenBytesPerSecond)}.`;
 }
 
