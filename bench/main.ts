@@ -65,6 +65,11 @@ const SCENARIOS: Record<string, Entry> = {
     takesFiles: true,
     load: () => import('./plots.ts'),
   },
+  table: {
+    about: 'A kept result as Markdown: table RESULT.json [all | some | readme]',
+    takesFiles: true,
+    load: () => import('./table.ts'),
+  },
   'service:load': { about: null, load: () => import('./service/load.ts') },
   'scale:build': { about: null, load: () => import('./scale/build.ts') },
   'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
@@ -184,7 +189,8 @@ function latencyProfile(name: string): LatencyProfile {
   return parseLatencyProfile(name, readJsonFile(name, hint));
 }
 
-function show({ title, head, rows, notes }: Report): string {
+function show({ title, head, rows, notes, text }: Report): string {
+  if (text !== undefined) return text;
   const table = new Table({
     head,
     colAligns: head.map((_, i) => (i === 0 ? 'left' : 'right')),

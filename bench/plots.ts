@@ -38,13 +38,14 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   const sections: string[] = [];
   for (const [i, kept] of all.entries()) {
     const base = basename(results[i]!, '.json');
-    const plots: { title: string; svg: string }[] = [];
+    const plots: string[] = [];
     for (const { name, title, spec } of plotted[i]!) {
-      const svg = await new View(parse(compile(spec).spec), { renderer: 'none' }).toSVG();
+      const titled = { title: { text: title, fontSize: 15 }, ...spec };
+      const svg = await new View(parse(compile(titled).spec), { renderer: 'none' }).toSVG();
       const file = join(directory, `${base}-${name}.svg`);
       writeFileSync(file, svg);
       files.push(file);
-      plots.push({ title, svg });
+      plots.push(svg);
     }
     sections.push(sectionOf(kept, `${base}.json`, plots));
   }

@@ -17,7 +17,7 @@ export function rivalPlots(data: unknown): Plot[] {
     },
     {
       name: 'rounds',
-      title: 'Requests one after the other',
+      title: 'Requests one after the other in a cold refresh',
       spec: dots(
         rounds.map(({ scenario, rival, rounds }) => ({ scenario, row: rival, value: rounds! })),
         'rounds',

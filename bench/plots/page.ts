@@ -23,15 +23,11 @@ ${sections.join('\n')}
 }
 
 /** `file`: the result's own, beside the page. */
-export function sectionOf(
-  kept: Kept,
-  file: string,
-  plots: readonly { title: string; svg: string }[],
-): string {
+export function sectionOf(kept: Kept, file: string, plots: readonly string[]): string {
   const { measured_at, machine, latency, seed, notes = [] } = kept;
   return `<h2 id="${escaped(kept.scenario)}">${escaped(titleOf(kept))}</h2>
 <p>${escaped(`${measured_at}, ${machine}, latency profile ${latency}, seed ${seed}`)}. <a href="${escaped(file)}">All figures</a>.</p>
-${plots.map(({ title, svg }) => `<h3>${escaped(title)}</h3>\n${svg}`).join('\n')}
+${plots.map((svg) => `<p>${svg}</p>`).join('\n')}
 ${tableOf(kept)}
 ${notes.length === 0 ? '' : `<ul>\n${notes.map((note) => `<li>${escaped(note)}</li>`).join('\n')}\n</ul>`}`;
 }

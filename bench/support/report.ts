@@ -29,6 +29,8 @@ export interface Report {
   notes: string[];
   /** The same for machines. */
   data: unknown;
+  /** For people instead of the table, where that is not what was asked for. */
+  text?: string;
 }
 
 export interface Spread {
