@@ -5,7 +5,13 @@ import type { Report, ScenarioOptions } from './support/report.ts';
 
 /** Changes smaller than this are noise of the machine, or nothing at all. */
 const SHOWN_FROM = 0.03;
-const NAMES = ['about', 'scenario', 'rival', 'codec', 'figure'];
+/** What tells one line of a result from another: words, and where those are the same, sizes that were asked for. */
+const NAMES = ['about', 'scenario', 'rival', 'codec', 'figure', 'case', 'log'];
+const SIZES = [
+  ...['rows', 'runs', 'tables', 'foldRecords', 'mergeFanIn', 'units'],
+  ...['logs', 'log_bytes', 'chunk_bytes', 'range_bytes'],
+];
+const ONLY_SHOWN_MAX = 8;
 const SKIPPED = ['min', 'max', 'samples'];
 
 /** Figures of two kept results (`--json`) side by side, where they differ. */
@@ -15,7 +21,9 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   }
   const [old, now] = args.map((path) => readKept(path)) as [Kept, Kept];
   if (old.scenario !== now.scenario) {
-    throw new InputError(`${args[0]} is of "${old.scenario}", ${args[1]} of "${now.scenario}".`);
+    throw new InputError(`${args[0]} is of "${old.scenario}", ${args[1]} of "${now.scenario}".`, {
+      hint: 'Two results of one scenario are compared.',
+    });
   }
   const before = new Map(figuresOf(old.data));
   const after = new Map(figuresOf(now.data));
@@ -24,7 +32,6 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
     return was === undefined || was === value ? [] : [[name, was, value]];
   });
   const shown = rows.filter(([, was, is]) => was === 0 || Math.abs(is / was - 1) >= SHOWN_FROM);
-  const only = (a: typeof after, b: typeof after) => [...a.keys()].filter((name) => !b.has(name)).length;
   return {
     title: `${old.scenario}: ${old.measured_at} against ${now.measured_at}`,
     head: ['figure', 'old', 'new', 'new / old'],
@@ -36,11 +43,23 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
     ]),
     notes: [
       `Of ${after.size} figures ${shown.length} differ by ${SHOWN_FROM * 100} % or more.`,
-      `Only in the old: ${only(before, after)}; only in the new: ${only(after, before)}.`,
+      ...onlyIn('old', before, after),
+      ...onlyIn('new', after, before),
       ...warningsOf(old, now),
     ],
     data: shown.map(([figure, was, is]) => ({ figure, was, is })),
   };
+}
+
+/** The lines of a result that the other has not: its scenarios, rivals or figures are others. */
+function onlyIn(which: string, has: ReadonlyMap<string, number>, other: ReadonlyMap<string, number>) {
+  const missing = [...has.keys()].filter((name) => !other.has(name));
+  if (missing.length === 0) return [];
+  const lines = [...new Set(missing.map((name) => name.split(' · ').slice(0, 3).join(' · ')))];
+  const more = lines.length > ONLY_SHOWN_MAX ? `; and ${lines.length - ONLY_SHOWN_MAX} more` : '';
+  return [
+    `Only in the ${which}, ${missing.length} figures: ${lines.slice(0, ONLY_SHOWN_MAX).join('; ')}${more}.`,
+  ];
 }
 
 /** What makes figures differ that nobody has changed. What one of them did not keep cannot be told. */
@@ -63,27 +82,55 @@ export function warningsOf(old: Kept, now: Kept): string[] {
           `Prices differ: ${old.prices?.name} of ${old.prices?.date}; ${now.prices?.name} of ${now.prices?.date}.`,
         ]
       : []),
+    ...versionsOf(old, now),
     ...(unknown.length > 0 ? [`Not kept in both, so not compared: ${unknown.join(', ')}.`] : []),
   ];
 }
 
-/** Every number with the names on the way to it, which tell the same figure in two results. */
+/** Of the packages of others, where both tell. */
+function versionsOf(old: Kept, now: Kept): string[] {
+  const [was, is] = [old, now].map(
+    ({ data }) => (data as { versions?: Record<string, string> } | null)?.versions ?? {},
+  ) as [Record<string, string>, Record<string, string>];
+  const changed = Object.keys(is).filter((name) => was[name] !== undefined && was[name] !== is[name]);
+  return changed.map((name) => `${name} was ${was[name]}, and is ${is[name]}.`);
+}
+
+/** Every number with the names on the way to it, which tell the same figure in two results wherever it stands. */
 export function figuresOf(value: unknown, path: readonly string[] = []): [string, number][] {
   if (typeof value === 'number') return [[path.join(' · '), value]];
   if (Array.isArray(value)) {
-    return value.flatMap((item, i) => figuresOf(item, isNamed(item) ? path : [...path, String(i)]));
+    const labels = labelsOf(value);
+    return value.flatMap((item, i) => figuresOf(item, [...path, labels[i]!]));
   }
   if (typeof value !== 'object' || value === null) return [];
-  const fields = Object.entries(value);
-  const names = fields.filter(([name, field]) => NAMES.includes(name) && typeof field === 'string');
-  const here = [...path, ...names.map(([, name]) => String(name))];
-  return fields
+  return Object.entries(value)
     .filter(([name]) => !SKIPPED.includes(name))
-    .flatMap(([name, field]) => figuresOf(field, [...here, name]));
+    .flatMap(([name, field]) => figuresOf(field, [...path, name]));
 }
 
-function isNamed(item: unknown): boolean {
-  return typeof item === 'object' && item !== null && NAMES.some((name) => name in item);
+/** By words, else by words and sizes, else by place: no two are the same. */
+function labelsOf(items: readonly unknown[]): string[] {
+  const words = items.map((item) => fieldsOf(item, NAMES).join(' · '));
+  const sizes = items.map((item, i) =>
+    [words[i], ...fieldsOf(item, SIZES, true)].filter(Boolean).join(' · '),
+  );
+  const isOnce = (labels: readonly string[], i: number) =>
+    labels[i] !== '' && labels.indexOf(labels[i]!) === labels.lastIndexOf(labels[i]!);
+  return items.map((_, i) => {
+    if (isOnce(words, i)) return words[i]!;
+    return isOnce(sizes, i) ? sizes[i]! : [sizes[i], String(i)].filter(Boolean).join(' · ');
+  });
+}
+
+function fieldsOf(item: unknown, names: readonly string[], named = false): string[] {
+  if (typeof item !== 'object' || item === null) return [];
+  const fields = item as Record<string, unknown>;
+  return names.flatMap((name) => {
+    const field = fields[name];
+    if (typeof field !== 'string' && typeof field !== 'number') return [];
+    return [named ? `${name} ${field}` : `${field}`];
+  });
 }
 
 function round(value: number): string {

@@ -1,11 +1,17 @@
-import { describe, expect, it } from 'vitest';
-import { figuresOf } from '../../bench/compare.ts';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { run as compare, figuresOf } from '../../bench/compare.ts';
 import { PARALLEL, Pool } from '../../bench/rivals/rival.ts';
 import { SkippingClock } from '../../bench/support/clock.ts';
 import { costOf } from '../../bench/support/meter.ts';
-import { spread } from '../../bench/support/report.ts';
+import { type ScenarioOptions, spread } from '../../bench/support/report.ts';
 import { realisticRows } from '../../bench/support/rows.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'runfold-bench-'));
+afterAll(() => rmSync(dir, { recursive: true }));
 
 describe('the skipping clock', () => {
   it('waits without waiting, in order, and by as much as was asked', async () => {
@@ -92,6 +98,47 @@ describe('comparing results', () => {
     const other = { results: [...one.results].reverse() };
     expect(new Map(figuresOf(one))).toEqual(new Map(figuresOf(other)));
     expect(figuresOf(one).map(([, value]) => value)).toEqual([1, 2]);
+  });
+
+  it('tells lines of the same name apart by what was asked, and by their place only where nothing else does', () => {
+    const lines = [
+      { codec: 'a', rows: 10, ms: 1 },
+      { codec: 'a', rows: 20, ms: 2 },
+      { units: 4, seconds: 3 },
+      { seconds: 4 },
+    ];
+    const names = (values: object[]) => figuresOf(values).map(([name]) => name);
+    expect(names(lines)).toEqual([
+      'a · rows 10 · rows',
+      'a · rows 10 · ms',
+      'a · rows 20 · rows',
+      'a · rows 20 · ms',
+      'units 4 · units',
+      'units 4 · seconds',
+      '3 · seconds',
+    ]);
+    expect(names(lines.slice(1, 3)).at(-1)).toBe('units 4 · seconds');
+  });
+
+  it('says which lines only one of two has, and warns of other machines and versions', async () => {
+    const result = (rivals: string[], machine: string, version: string) => {
+      const results = rivals.map((rival) => ({ scenario: 's', rival, requests: rival.length }));
+      const path = join(dir, `${crypto.randomUUID()}.json`);
+      const data = { versions: { slatedb: version }, results };
+      writeFileSync(path, JSON.stringify({ scenario: 'rivals', measured_at: 'then', machine, data }));
+      return path;
+    };
+    const args = [result(['a', 'gone'], 'old one', '1'), result(['a', 'new'], 'new one', '2')];
+    const { rows, notes } = await compare({ args } as Partial<ScenarioOptions> as ScenarioOptions);
+    expect(rows).toEqual([]);
+    expect(notes).toEqual([
+      'Of 2 figures 0 differ by 3 % or more.',
+      'Only in the old, 1 figures: results · s · gone.',
+      'Only in the new, 1 figures: results · s · new.',
+      'Machines differ: old one; new one.',
+      'slatedb was 1, and is 2.',
+      'Not kept in both, so not compared: latency_profile, prices.',
+    ]);
   });
 });
 
