@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { startProgress } from '../src/cli/progress.ts';
 import { printError } from '../src/cli/run.ts';
 import { errorMessage, InputError, isRunfoldError } from '../src/core/errors.ts';
 import { LATENCY_PROFILES, type LatencyProfile, parseLatencyProfile } from '../src/store/latency.ts';
 import { circumstancesOf, machine } from './support/circumstances.ts';
 import { readJsonFile } from './support/json-file.ts';
 import { readPrices } from './support/prices.ts';
+import { startBenchProgress } from './support/progress.ts';
 import type { Report, Scenario } from './support/report.ts';
 
 interface Entry {
@@ -110,9 +110,7 @@ async function main(): Promise<number> {
   const seed = seedOf(values.seed);
   const prices = readPrices(values.prices);
   const { run } = await scenario.load();
-  let label = '';
-  let shown = -1;
-  const progress = startProgress(name, (value) => `${value} ${label}`);
+  const progress = startBenchProgress(name);
   const report = await run({
     quick: values.quick ?? false,
     full: values.full ?? false,
@@ -122,14 +120,7 @@ async function main(): Promise<number> {
     seed,
     args,
     child,
-    onProgress(done, total, what) {
-      label = what;
-      progress.update(done, total);
-      // Without a terminal a line for each step, so that a log tells how far it is.
-      if (process.stderr.isTTY || done === shown) return;
-      shown = done;
-      process.stderr.write(`${done} of ${total}: ${what}\n`);
-    },
+    onProgress: progress.update,
   }).finally(() => progress.stop());
   process.stdout.write(
     values.json === true
@@ -199,6 +190,12 @@ function show({ title, head, rows, notes, text }: Report): string {
   table.push(...rows);
   return `${title} (${machine()})\n${table}\n${notes.map((note) => `${note}\n`).join('')}`;
 }
+
+// Who reads only the first lines, as `head` does, closes the pipe.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
 
 main().then(
   (code) => {

@@ -37,6 +37,8 @@ const ROUNDS_MIN = 12;
 const QUICK_ROUNDS = 3;
 /** What one entrant may take in one scenario before it gets fewer rounds. All of it stays below five minutes. */
 const BUDGET_MS = 5_000;
+/** Of a scenario's time, before its rounds begin. */
+const PREPARING = 0.3;
 /** The emulator looks at every object on every insert: more of them take longer to load than to measure. */
 const OBJECTS_MAX = 5_000;
 
@@ -69,7 +71,8 @@ export async function run(options: ScenarioOptions): Promise<Report> {
   let versions: Record<string, string> = {};
   let checked: SelfCheck | null = null;
   for (const [at, [name, size]] of scenarios.entries()) {
-    const step = (label: string) => options.onProgress(at, scenarios.length, `${name}: ${label}`);
+    const step = (label: string, part = 0) =>
+      options.onProgress(at + part, scenarios.length, `${name}: ${label}`);
     step('starting');
     const measured = await measure(name, size, options, step);
     checked = measured.checked;
@@ -132,7 +135,7 @@ async function measure(
   scenario: string,
   size: DatasetSize,
   options: ScenarioOptions,
-  onStep: (label: string) => void,
+  onStep: (label: string, part?: number) => void,
 ) {
   const { latency: profile, seed } = options;
   const data = datasetOf(ORG, size, seed);
@@ -216,7 +219,7 @@ async function timed(
   entrants: readonly Entrant[],
   stack: Stack,
   { latency: profile, prices, quick, seed }: ScenarioOptions,
-  onStep: (label: string) => void,
+  onStep: (label: string, part?: number) => void,
 ): Promise<Result[]> {
   const most = quick ? QUICK_ROUNDS : ROUNDS;
   const lines: Line[] = [];
@@ -235,7 +238,7 @@ async function timed(
   for (let round = 0; round < most; round++) {
     for (const { entrant, rounds, samples } of inTurn(lines, round)) {
       if (!takesPart(round, rounds, most)) continue;
-      onStep(`${entrant.name}, round ${round + 1} of ${most}`);
+      onStep(`${entrant.name}, round ${round + 1} of ${most}`, PREPARING + ((1 - PREPARING) * round) / most);
       await stack.draw({ profile, seed: seed * 1_000_000 + round });
       samples.set(round, (await entrant.refresh()).ms);
     }

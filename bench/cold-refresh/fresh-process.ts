@@ -1,7 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { openFileStore } from '../../src/store/file.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { Result } from '../cold-refresh.ts';
 import { flatScan } from '../rivals/flat-scan.ts';
@@ -10,12 +6,12 @@ import { objectPerRun } from '../rivals/object-per-run.ts';
 import { plainSnapshot } from '../rivals/plain-snapshot.ts';
 import type { Rival } from '../rivals/rival.ts';
 import { runfold } from '../rivals/runfold.ts';
-import { copyObjects } from '../support/copy.ts';
 import { type DatasetSize, datasetOf } from '../support/dataset.ts';
 import { type Cost, costOf } from '../support/meter.ts';
 import { prepareOn } from '../support/prepare.ts';
 import { dollarsOf } from '../support/prices.ts';
 import { type ScenarioOptions, spread, sum } from '../support/report.ts';
+import { placeFor } from './place.ts';
 import { type FreshSamples, freshProcesses } from './spawn.ts';
 
 const ROUNDS = 11;
@@ -37,31 +33,26 @@ const MODULES: readonly [Rival, module: string, exported: string][] = [
 export async function measureProcesses(
   orgId: string,
   { quick, seed, latency: profile, prices }: ScenarioOptions,
-  onStep: (label: string) => void,
-): Promise<Result[]> {
+  onStep: (label: string, part?: number) => void,
+): Promise<{ results: Result[]; about: string }> {
   const size: DatasetSize = { totalRuns: 1_000, orgRuns: quick ? 200 : 980, tables: 50, tailEntries: 20 };
   const data = datasetOf(orgId, size, seed);
   const memory = new MemoryStore();
   const costs = new Map<string, Cost>();
-  onStep('fresh processes: preparing');
+  onStep('preparing');
   for (const [rival] of MODULES) {
     await prepareOn(memory, rival, data);
     costs.set(rival.name, await costOf(memory, (store, clock) => rival.refresh(store, orgId, clock)));
   }
-  const dir = await mkdtemp(join(tmpdir(), 'runfold-fresh-'));
-  const store = await openFileStore(dir, { fsync: false });
+  onStep('copying');
+  const place = await placeFor(memory, profile);
   try {
-    await copyObjects(memory, store);
+    const seedOf = (round: number) => seed * 1_000_000 + round;
     const samples = await freshProcesses(
       MODULES.map(([{ name }, module, rival]) => ({
         name,
-        asked: (round) => ({
-          module,
-          rival,
-          orgId,
-          store: { dir },
-          latency: { profile, seed: seed * 1_000_000 + round },
-        }),
+        before: (round) => place.before(seedOf(round)),
+        asked: (round) => ({ module, rival, orgId, ...place.asked(seedOf(round)) }),
       })),
       data.current,
       freshRounds({ quick }),
@@ -86,12 +77,12 @@ export async function measureProcesses(
           dollarsPerMillion: 1e6 * dollarsOf(cost, prices),
         };
       });
-    return [
+    const results = [
       ...lines('start to answer', ({ totalMs }) => totalMs),
       ...lines('of that, the refresh', ({ refreshMs }) => refreshMs),
     ];
+    return { results, about: place.about };
   } finally {
-    await store.close();
-    await rm(dir, { recursive: true, force: true });
+    await place.close();
   }
 }

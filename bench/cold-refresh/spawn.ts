@@ -8,6 +8,8 @@ import type { Asked, Told } from './child.ts';
 export interface Entrant {
   name: string;
   asked: (round: number) => Asked;
+  /** What is done before the process of that round begins. */
+  before?: (round: number) => Promise<void>;
 }
 
 export interface FreshSamples {
@@ -29,14 +31,14 @@ export async function freshProcesses(
   entrants: readonly Entrant[],
   expected: readonly Projection[],
   rounds: number,
-  onStep: (label: string) => void,
+  onStep: (label: string, part?: number) => void,
 ): Promise<FreshSamples[]> {
   const lines = entrants.map((entrant) => ({
     entrant,
     samples: { name: entrant.name, rows: 0, totalMs: [] as number[], refreshMs: [] as number[] },
   }));
   for (const entrant of entrants) {
-    onStep(`${entrant.name} in a process of its own, checking`);
+    onStep(`${entrant.name}, checking`);
     const difference = await differenceInFreshProcess(entrant.asked(-WARMUPS), expected);
     if (difference !== null) {
       throw new Error(`${entrant.name} gave other rows: ${JSON.stringify(difference).slice(0, 200)}`);
@@ -44,7 +46,8 @@ export async function freshProcesses(
   }
   for (let round = -WARMUPS; round < rounds; round++) {
     for (const { entrant, samples } of inTurn(lines, round + WARMUPS)) {
-      onStep(`${entrant.name} in a process of its own, round ${round}`);
+      onStep(`${entrant.name}, round ${round}`, (round + WARMUPS) / (rounds + WARMUPS));
+      await entrant.before?.(round);
       const { told, totalMs } = await inFreshProcess(entrant.asked(round));
       samples.rows = told.rows;
       if (round < 0) continue;

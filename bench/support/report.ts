@@ -18,6 +18,7 @@ export interface ScenarioOptions {
   args: readonly string[];
   /** What the parent process asks of a scenario that is a child. */
   child: unknown;
+  /** `done` of `total` in any unit; the time that is left is told from it, so parts of a step are fractions. */
   onProgress: (done: number, total: number, label: string) => void;
 }
 

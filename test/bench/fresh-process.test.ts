@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { onFiles } from '../../bench/cold-refresh/place.ts';
 import { freshProcesses } from '../../bench/cold-refresh/spawn.ts';
 import { FLAT_PREFIX, flatScan, strangers } from '../../bench/rivals/flat-scan.ts';
 import { jsonIndex } from '../../bench/rivals/json-index.ts';
@@ -11,19 +9,19 @@ import { datasetOf } from '../../bench/support/dataset.ts';
 import { withKeyspace } from '../../bench/support/keyspace.ts';
 import { costOf } from '../../bench/support/meter.ts';
 import { prepareOn } from '../../bench/support/prepare.ts';
-import { openFileStore } from '../../src/store/file.ts';
 import { LATENCY_PROFILES } from '../../src/store/latency.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 
 const ORG = 'org';
 
 it('a process that has just begun answers with all rows, and takes longer than its refresh', async () => {
-  const dir = mkdtempSync(join(tmpdir(), 'runfold-fresh-'));
-  onTestFinished(() => rmSync(dir, { recursive: true }));
   const data = datasetOf(ORG, { totalRuns: 60, orgRuns: 30, tables: 5, tailEntries: 10 }, 3);
-  const store = await openFileStore(dir, { fsync: false });
-  for (const rival of [runfold, jsonIndex]) await prepareOn(store, rival, data);
-  await store.close();
+  const memory = new MemoryStore();
+  for (const rival of [runfold, jsonIndex]) await prepareOn(memory, rival, data);
+  const place = await onFiles(memory, LATENCY_PROFILES.lan, 'no Go');
+  onTestFinished(() => place.close());
+  expect(place.about).toContain('no Go');
+  const begun: number[] = [];
   const entrants = [
     ['runfold', 'runfold'],
     ['json-index', 'jsonIndex'],
@@ -33,9 +31,9 @@ it('a process that has just begun answers with all rows, and takes longer than i
       module: module!,
       rival: rival!,
       orgId: ORG,
-      store: { dir },
-      latency: { profile: LATENCY_PROFILES.lan, seed: round + 10 },
+      ...place.asked(round + 10),
     }),
+    before: async (round: number) => void begun.push(round),
   }));
   for (const { rows, totalMs, refreshMs } of await freshProcesses(
     entrants,
@@ -47,6 +45,8 @@ it('a process that has just begun answers with all rows, and takes longer than i
     expect(refreshMs).toHaveLength(1);
     expect(totalMs[0]).toBeGreaterThan(refreshMs[0]!);
   }
+  // Two to warm up, and the round; each for both.
+  expect(begun).toEqual([-2, -2, -1, -1, 0, 0]);
   const fewer = data.current.slice(1);
   await expect(freshProcesses(entrants, fewer, 1, () => undefined)).rejects.toThrow('gave other rows');
 });
