@@ -111,6 +111,7 @@ async function main(): Promise<number> {
   const prices = readPrices(values.prices);
   const { run } = await scenario.load();
   const progress = startBenchProgress(name);
+  const began = performance.now();
   const report = await run({
     quick: values.quick ?? false,
     full: values.full ?? false,
@@ -122,9 +123,10 @@ async function main(): Promise<number> {
     child,
     onProgress: progress.update,
   }).finally(() => progress.stop());
+  const tookSeconds = Math.round((performance.now() - began) / 1_000);
   process.stdout.write(
     values.json === true
-      ? `${JSON.stringify({ scenario: name, ...circumstancesOf({ latency, prices, seed }), ...report }, null, 2)}\n`
+      ? `${JSON.stringify({ scenario: name, ...circumstancesOf({ latency, prices, seed }), took_seconds: tookSeconds, ...report }, null, 2)}\n`
       : show(report),
   );
   return 0;
