@@ -1,12 +1,19 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import { CorruptError, errorMessage, OutcomeUnknownError, StoreError } from '../src/core/errors.ts';
+import {
+  CorruptError,
+  errorMessage,
+  InputError,
+  OutcomeUnknownError,
+  StoreError,
+} from '../src/core/errors.ts';
 import { decodeSegment, encodeSegment, isId } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import { decodeRun, encodeRunWithin, type Run } from '../src/runs/run.ts';
 import type { RunStore } from '../src/runs/run-store.ts';
 import { RUNS_PREFIX } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { mustExist } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
 
 /**
@@ -73,6 +80,58 @@ export async function bringInLegacy(context: CompactorContext, options: LegacyOp
     pageToken = page.next ?? undefined;
   } while (pageToken !== undefined);
   return legacy;
+}
+
+/**
+ * As `mustExist`, for an org that may have nothing but flat runs. Only where it has nothing else are those read, up to the
+ * first of its own; with `skip` they do not count.
+ */
+export async function mustExistOrBeFlat(
+  context: CompactorContext,
+  orgId: string,
+  mode: LegacyMode,
+  signal?: AbortSignal,
+): Promise<void> {
+  try {
+    await mustExist(context, orgId, signal);
+  } catch (error) {
+    if (!(error instanceof InputError) || mode === 'skip' || !(await hasFlatRun(context, orgId, signal)))
+      throw error;
+  }
+}
+
+async function hasFlatRun(
+  { runs, store, limits }: CompactorContext,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const objects = objectsOf(runs, store) ?? store;
+  let pageToken: string | undefined;
+  do {
+    const page = await objects.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
+    for (let i = 0; i < page.items.length; i += limits.parallelMax) {
+      const orgs = await mapParallel(
+        page.items.slice(i, i + limits.parallelMax),
+        limits.parallelMax,
+        ({ key }, stop) => orgOfFlat(objects, key, stop),
+        signal,
+      );
+      if (orgs.includes(orgId)) return true;
+    }
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return false;
+}
+
+/** Null where it cannot be read: that is told when it is brought in. */
+async function orgOfFlat(objects: ObjectStore, key: string, signal: AbortSignal): Promise<string | null> {
+  try {
+    const got = await objects.get(key, { signal });
+    return got.outcome === 'found' ? decodeFlat(key, got.body).org_id : null;
+  } catch (error) {
+    if (signal.aborted || error instanceof StoreError) throw error;
+    return null;
+  }
 }
 
 async function bringIn(

@@ -1,6 +1,7 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapAhead } from '../src/core/concurrency.ts';
 import { CorruptError, InputError, StoreError } from '../src/core/errors.ts';
+import { encodeSegment } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import type { Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
@@ -46,6 +47,10 @@ export interface RunSource {
   runs(stretch: Pick<Stretch, 'org_id' | 'after' | 'until'>, options?: ReadOptions): AsyncIterable<SourceRun>;
   /** Whether a run lies in a stretch, by the order of the store. */
   holds(stretch: Pick<Stretch, 'after' | 'until'>, runId: string): boolean;
+  /** The cursor that a run has, or would have. */
+  cursorOf(runId: string): string;
+  /** What `orgs` is sorted by: not always the id, since a folder's name ends in a slash. */
+  orgOrder(orgId: string): string;
 }
 
 export function runSource({
@@ -106,7 +111,7 @@ export function noRunsError({ runs }: Pick<CompactorContext, 'runs'>, orgId: str
 
 /** Cursors are encoded run ids as they stand in keys, `.json` and all: their order is that of the listing. */
 function objectSource(store: ObjectStore, runs: RunStore, parallel: number): RunSource {
-  const fileOf = (runId: string) => `${encodeURIComponent(runId)}.json`;
+  const fileOf = (runId: string) => `${encodeSegment(runId)}.json`;
   async function* pages(orgId: string, after: string | null, until: string | null, signal?: AbortSignal) {
     const prefix = runsPrefix(orgId);
     const start = after === null ? undefined : `${prefix}${after}\0`;
@@ -148,6 +153,8 @@ function objectSource(store: ObjectStore, runs: RunStore, parallel: number): Run
       const cursor = fileOf(runId);
       return (after === null || cursor > after) && (until === null || cursor <= until);
     },
+    cursorOf: fileOf,
+    orgOrder: (orgId) => `${encodeSegment(orgId)}/`,
   };
 }
 
@@ -199,6 +206,8 @@ function scanSource(runs: RunStore): RunSource {
     },
     holds: ({ after, until }, runId) =>
       (after === null || runId > after) && (until === null || runId <= until),
+    cursorOf: (runId) => runId,
+    orgOrder: (orgId) => orgId,
   };
 }
 

@@ -7,6 +7,7 @@ import { project } from '../src/runs/projection.ts';
 import { type LogRecord, recordOf, runIdOf } from '../src/runs/record.ts';
 import type { Run } from '../src/runs/run.ts';
 import { dirtyKey, manifestKey } from '../src/store/keys.ts';
+import type { Brought, Foretold } from './backfill-foretold.ts';
 import { addCounts, type Counts, failureOf, noCounts } from './backfill-job.ts';
 import { contentOf, type Index, readIndex } from './backfill-known.ts';
 import type { ReadOptions, RunSource, Stretch } from './backfill-source.ts';
@@ -18,19 +19,10 @@ import { removeStubs } from './stubs.ts';
 const ORGS_AT_ONCE = 8;
 const PROGRESS_RUNS = 500;
 
-/** A flat run that a dry run would have copied under its org, or found there, and shown by its record. */
-export type Brought = Pick<Run, 'org_id' | 'run_id' | 'status' | 'finished_at' | 'deleted_at'> & {
-  /** Its org has no run of that id yet. */
-  isNew: boolean;
-};
-
-export function nameOf({ org_id, run_id }: Pick<Run, 'org_id' | 'run_id'>): string {
-  return `${org_id} ${run_id}`;
-}
-
 interface WorkerOptions extends ReadOptions {
   dryRun: boolean;
-  brought: Map<string, Brought>;
+  /** Of a dry run: what it would have brought in before. */
+  foretold: Foretold;
 }
 
 /** Does one unit after another; a unit is a fold whose records come from the canonical store. */
@@ -82,9 +74,8 @@ export class Worker {
       if ('problem' in one) counts.failed.push({ key: one.key, reason: errorMessage(one.problem) });
       else {
         const { run } = one;
-        const brought = this.#options.brought.get(nameOf(run));
+        const brought = this.#options.foretold.get(orgId, run.run_id);
         const what = brought === undefined ? compare(run, index) : shownOf(brought, index);
-        if (brought !== undefined) this.#options.brought.delete(nameOf(run));
         counts[what]++;
         if (what === 'indexed') batch.records.push(recordOf(run));
       }
@@ -92,6 +83,10 @@ export class Worker {
         await this.#commit(index, batch, signal);
         batch = { records: [], readAt: clock.monotonic() };
       }
+    }
+    for (const brought of this.#options.foretold.newIn(this.#source, stretch)) {
+      counts.scanned++;
+      counts[shownOf(brought, index)]++;
     }
     await this.#commit(index, batch, signal);
     onRuns(counts.scanned - told);
@@ -101,30 +96,10 @@ export class Worker {
     return counts;
   }
 
-  /** Flat runs that are not under their org yet: a real run would have met them there. */
-  async notMet(signal: AbortSignal | undefined): Promise<Counts> {
-    const counts = noCounts();
-    const stop = signal ?? new AbortController().signal;
-    const fresh = [...this.#options.brought.values()].filter(({ isNew }) => isNew);
-    for (const run of fresh.sort((a, b) => (a.org_id < b.org_id ? -1 : 1))) {
-      const one = await ofOrg(run.org_id, stop, async () => {
-        const what = shownOf(run, await this.#indexOf(run.org_id, stop));
-        return { ...noCounts(), scanned: 1, [what]: 1 };
-      });
-      if (!counts.orgs_failed.some(({ org_id }) => org_id === one.orgs_failed[0]?.org_id))
-        addCounts(counts, one);
-    }
-    return counts;
-  }
-
-  async #commit({ state }: Index, batch: Batch, signal: AbortSignal): Promise<void> {
+  async #commit({ state: { orgId } }: Index, batch: Batch, signal: AbortSignal): Promise<void> {
     if (batch.records.length === 0) return;
-    const { orgId, manifest } = state;
-    if (this.#options.dryRun) {
-      if (manifest !== null) checkWritable(manifestKey(orgId), manifest);
-      return;
-    }
-    await this.#commits.run(orgId, () => foldIn(this.#context, orgId, batch, signal));
+    const { dryRun } = this.#options;
+    await this.#commits.run(orgId, () => foldIn(this.#context, orgId, batch, dryRun, signal));
   }
 
   #indexOf(orgId: string, signal: AbortSignal): Promise<Index> {
@@ -183,11 +158,13 @@ interface Batch {
 /**
  * Commits records as if the log had held them, together with what it does hold. Like every record they must be young
  * when they meet the head: what has replaced them could be sealed otherwise, where a fold does not look.
+ * A dry run goes as far as the first PUT, so that what stops the real one stops it as well.
  */
 async function foldIn(
   context: CompactorContext,
   orgId: string,
   batch: Batch,
+  dryRun: boolean,
   signal: AbortSignal,
 ): Promise<void> {
   const { clock, limits, store } = context;
@@ -201,6 +178,10 @@ async function foldIn(
     }
     const work = await plan(context, found, signal);
     if (work === null) continue;
+    if (dryRun) {
+      if (found.current.manifest !== null) checkWritable(manifestKey(orgId), found.current.manifest);
+      return;
+    }
     work.overlay.applyAll(records);
     const next = await prepare(context, found, { ...work, records: work.records + records.length });
     const commit = await commitManifest(store, next, found.current.generation);

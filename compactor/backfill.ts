@@ -1,6 +1,7 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import type { Run } from '../src/runs/run.ts';
+import { Foretold } from './backfill-foretold.ts';
 import {
   addCounts,
   type Counts,
@@ -19,7 +20,7 @@ import { type Index, readIndex } from './backfill-known.ts';
 import { bringInLegacy, type Legacy, type LegacyMode } from './backfill-legacy.ts';
 import { Pace } from './backfill-pace.ts';
 import { type RunSource, runSource, type Stretch } from './backfill-source.ts';
-import { type Brought, compare, nameOf, Worker } from './backfill-worker.ts';
+import { compare, Worker } from './backfill-worker.ts';
 import type { CompactorContext } from './context.ts';
 
 export interface BackfillOptions {
@@ -27,7 +28,7 @@ export interface BackfillOptions {
   orgs?: readonly string[] | undefined;
   /** This process's share of the work; `index` counts from 0. */
   shard?: { index: number; count: number } | undefined;
-  /** Look and report, change nothing. */
+  /** Look and report what this call would do if it were made now, and alone; change nothing. */
   dryRun?: boolean | undefined;
   /** Canonical runs read per second, at most. */
   ratePerSecond?: number | undefined;
@@ -54,7 +55,7 @@ export interface Backfilled extends Counts {
   /** Of this shard; `units_done_before` by earlier, interrupted attempts, whose counts are included. */
   units: number;
   units_done_before: number;
-  /** Whether every shard's share is done. */
+  /** Whether every shard's share is done; in a dry run, would be. */
   complete: boolean;
 }
 
@@ -78,15 +79,12 @@ export async function backfill(
   const pace = new Pace(context.clock, options.ratePerSecond);
   const before = options.ratePerSecond === undefined ? undefined : (runs: number) => pace.take(runs, signal);
   const source = runSource(context);
-  const brought = new Map<string, Brought>();
+  const foretold = new Foretold();
   const legacy = await bringInLegacy(context, {
     mode: options.legacy ?? 'copy',
     index: (run, stop) => recorder.repeatRecord(run, stop),
     isShown: await shownBy(context, source, options),
-    wouldIndex: (run, isNew) => {
-      const { org_id, run_id, status, finished_at, deleted_at } = run;
-      brought.set(nameOf(run), { org_id, run_id, status, finished_at, deleted_at, isNew });
-    },
+    wouldIndex: (run, isNew) => foretold.add(run, isNew),
     orgs,
     shard,
     dryRun,
@@ -94,7 +92,7 @@ export async function backfill(
     signal,
     onProgress: ({ scanned }) => options.onProgress?.(pace.progress('legacy', scanned, null)),
   });
-  const job = await openJob(context, source, options, recorder.now(), pace);
+  const job = await openJob(context, foretold.on(source), options, recorder.now(), pace);
   const own = job.plan.units.map((_, i) => i).filter((i) => i % shard.count === shard.index);
   const counts = noCounts();
   const doneBefore = own.filter((i) => job.done.has(i));
@@ -103,10 +101,11 @@ export async function backfill(
     if (report !== null) addCounts(counts, report);
   }
   const open = own.filter((i) => !job.done.has(i));
-  const worker = new Worker(context, source, { signal, before, dryRun, brought });
+  const worker = new Worker(context, source, { signal, before, dryRun, foretold });
   const total = open.reduce((sum, i) => sum + runsOf(job.plan.units[i]!), 0);
   pace.restart();
   let scanned = 0;
+  const finished = new Set(job.done.keys());
   await mapParallel(
     open,
     options.parallel ?? 2,
@@ -116,19 +115,26 @@ export async function backfill(
         options.onProgress?.(pace.progress('indexing', scanned, total));
       });
       // What may go better the next time is left to it.
-      if (!dryRun && unit.orgs_failed.every(isLasting)) await reportDone(context.store, job, i, unit);
+      if (unit.orgs_failed.every(isLasting)) {
+        finished.add(i);
+        if (!dryRun) await reportDone(context.store, job, i, unit);
+      }
       addCounts(counts, unit);
     },
     signal,
   );
-  addCounts(counts, await worker.notMet(signal));
+  // Units end in any order.
+  counts.failed.sort((a, b) => (a.key < b.key ? -1 : 1));
+  counts.orgs_failed.sort((a, b) => (a.org_id < b.org_id ? -1 : 1));
+  legacy.failed.sort((a, b) => (a.key < b.key ? -1 : 1));
   return {
     ...counts,
     legacy,
     units: own.length,
     units_done_before: doneBefore.length,
     complete:
-      dryRun || job.plan.units.every((_, i) => job.done.has(i)) || (await isComplete(context, options)),
+      job.plan.units.every((_, i) => (dryRun ? finished : job.done).has(i)) ||
+      (!dryRun && (await isComplete(context, options))),
   };
 }
 

@@ -1,8 +1,9 @@
 import { type Command, Option } from 'commander';
+import { mustExist } from '../../compactor/backfill-source.ts';
+import type { CompactorContext } from '../../compactor/context.ts';
 import { listOrgs } from '../../compactor/orgs.ts';
 import { type Failure, isFailure, safely } from '../../compactor/pass.ts';
 import { InputError } from '../core/errors.ts';
-import type { ObjectStore } from '../store/object-store.ts';
 import { plain } from './format.ts';
 import { orgsOption } from './options.ts';
 import type { Output } from './output.ts';
@@ -27,12 +28,14 @@ export function checkOrgsOptions({ org, all }: OrgsOptions): void {
   }
 }
 
+/** Throws InputError for a named org of which nothing is known: one LIST for each, or two. */
 export async function orgsOf(
-  store: ObjectStore,
+  context: CompactorContext,
   { org }: OrgsOptions,
   signal: AbortSignal,
 ): Promise<string[]> {
-  return org ?? (await listOrgs(store, signal));
+  for (const one of org ?? []) await mustExist(context, one, signal);
+  return org ?? (await listOrgs(context.store, signal));
 }
 
 /** Of one org: what the work gave, or why it failed. */

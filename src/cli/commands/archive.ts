@@ -26,7 +26,7 @@ export function archiveCommand(program: Command, signal: AbortSignal): void {
       const { budget: budgetMs, leftovers, dryRun = false } = options;
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const orgs = await orgsOf(context.store, options, signal);
+        const orgs = await orgsOf(context, options, signal);
         const progress = output.progress('Archiving', (runs) => counted(runs, 'run'));
         const onProgress = (done: number, total: number) => progress.update(done, total);
         const { results, good } = await forEachOrg(output, orgs, signal, (orgId) =>

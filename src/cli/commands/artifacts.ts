@@ -40,7 +40,7 @@ export function artifactsCommand(program: Command, signal: AbortSignal): void {
             });
           }
           const context = await openCompactor(session);
-          const orgs = await orgsOf(context.store, options, signal);
+          const orgs = await orgsOf(context, options, signal);
           const progress = output.progress('Sweeping', (runs) => counted(runs, 'run'));
           const onRun = (done: number, of: number) => progress.update(done, of);
           const sweep = { results, dryRun, history, onRun, signal };

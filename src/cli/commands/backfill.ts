@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { type Backfilled, type BackfillProgress, backfill } from '../../../compactor/backfill.ts';
-import type { LegacyMode } from '../../../compactor/backfill-legacy.ts';
+import { type LegacyMode, mustExistOrBeFlat } from '../../../compactor/backfill-legacy.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { shardOf } from '../compaction.ts';
 import { withSession } from '../context.ts';
@@ -58,7 +58,9 @@ export function backfillCommand(program: Command, signal: AbortSignal): void {
       const done = await withSession(command, signal, async ({ session, output }) => {
         const tell = teller(output, session.clock.monotonic);
         try {
-          return await backfill(await openCompactor(session), session.recorder, {
+          const context = await openCompactor(session);
+          for (const one of org ?? []) await mustExistOrBeFlat(context, one, legacy, signal);
+          return await backfill(context, session.recorder, {
             orgs: org,
             shard,
             dryRun,
@@ -125,11 +127,12 @@ function show(output: Output, done: Backfilled, dryRun: boolean): void {
     );
   }
   const parts = [
-    `${count(done.indexed)} indexed`,
+    `${count(done.indexed)} ${dryRun ? 'to index' : 'indexed'}`,
     `${count(done.unchanged)} unchanged`,
     `${count(done.skipped)} skipped`,
   ];
   output.line(`${counted(done.scanned, 'run')}: ${parts.join(', ')}, ${count(failed.length)} failed`);
   if (dryRun) output.line('Nothing was changed.');
-  else if (!done.complete) output.line('Work is left: other shards have it, or the next call.');
+  if (!done.complete)
+    output.line(`Work ${dryRun ? 'would be' : 'is'} left: other shards have it, or the next call.`);
 }

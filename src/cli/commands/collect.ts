@@ -29,7 +29,7 @@ export function collectCommand(program: Command, signal: AbortSignal): void {
       checkOrgsOptions(options);
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const orgs = await orgsOf(context.store, options, signal);
+        const orgs = await orgsOf(context, options, signal);
         const { results, good } = await forEachOrg(output, orgs, signal, (orgId) =>
           collectOrg(context, orgId, options.dryRun ?? false, signal),
         );

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import {
   addCompactionOptions,
@@ -20,6 +21,7 @@ export function compactCommand(program: Command, signal: AbortSignal): void {
     const shard = shardOf(options);
     const results = await withSession(command, signal, async ({ session, output }) => {
       const context = await openCompactor(session, options.codec);
+      for (const one of options.org ?? []) await mustExist(context, one, signal);
       const { parallel, exportLegacy } = options;
       const passed = await showPass(context, output, { orgs, shard, parallel, exportLegacy, signal });
       output.value(passed);

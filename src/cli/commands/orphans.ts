@@ -19,7 +19,7 @@ export function orphansCommand(program: Command, signal: AbortSignal): void {
       const { dryRun = false } = options;
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const orgs = await orgsOf(context.store, options, signal);
+        const orgs = await orgsOf(context, options, signal);
         const { results, good } = await forEachOrg(output, orgs, signal, (orgId) =>
           sweepOrphans(context, orgId, { dryRun, signal }),
         );

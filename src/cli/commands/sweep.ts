@@ -26,7 +26,7 @@ export function sweepCommand(program: Command, signal: AbortSignal): void {
       const { age: ageMs, dryRun = false } = options;
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        const orgs = await orgsOf(context.store, options, signal);
+        const orgs = await orgsOf(context, options, signal);
         const { results, good } = await forEachOrg(output, orgs, signal, (orgId) =>
           sweepOrg(context, orgId, session.recorder, { ageMs, dryRun, signal }),
         );

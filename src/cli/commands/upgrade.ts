@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Upgraded, upgradeOrg } from '../../../compactor/upgrade.ts';
 import { withSession } from '../context.ts';
@@ -24,8 +23,7 @@ export function upgradeCommand(program: Command, signal: AbortSignal): void {
       const { dryRun = false } = options;
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
-        for (const one of options.org ?? []) await mustExist(context, one, signal);
-        const orgs = await orgsOf(session.store, options, signal);
+        const orgs = await orgsOf(context, options, signal);
         const progress = output.progress('Upgrading', (parts) => counted(parts, 'part'));
         try {
           const { results, good } = await forEachOrg(output, orgs, signal, async (orgId) => {
