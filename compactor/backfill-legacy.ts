@@ -207,11 +207,28 @@ export function flatKey(runId: string): string {
   return `${RUNS_PREFIX}${encodeSegment(runId)}.json`;
 }
 
-/** Throws CorruptError or FormatError. */
+/** Throws CorruptError, which says what to do as well, or FormatError. */
 export function decodeFlat(key: string, body: Uint8Array): Run {
-  const run = decodeRun(key, body);
+  const run = decoded(key, body);
   const runId = decodeSegment(key.slice(RUNS_PREFIX.length).replace(/\.json$/, ''));
-  if (!isId(run.org_id)) throw new CorruptError(key, 'it names no org');
-  if (!isId(run.run_id) || run.run_id !== runId) throw new CorruptError(key, `it holds run ${run.run_id}`);
+  if (!isId(run.org_id)) throw flatError(key, `its org_id ${JSON.stringify(run.org_id)} is no id of an org`);
+  if (!isId(run.run_id) || run.run_id !== runId)
+    throw flatError(key, `its run_id is ${JSON.stringify(run.run_id)}, and its key says another`);
   return run;
+}
+
+function decoded(key: string, body: Uint8Array): Run {
+  try {
+    return decodeRun(key, body);
+  } catch (error) {
+    if (error instanceof CorruptError) throw flatError(key, String(error.details?.reason), error);
+    throw error;
+  }
+}
+
+function flatError(key: string, reason: string, cause?: unknown): CorruptError {
+  const remedy = reason.startsWith('it has no org_id')
+    ? 'write the id of the org that owns the run into its field org_id, and run backfill again'
+    : 'mend the object as docs/MIGRATION.md says of flat runs, or delete it, and run backfill again';
+  return new CorruptError(key, `${reason}; ${remedy}`, { cause });
 }
