@@ -11,9 +11,9 @@ import {
 } from '../src/manifest/manifest-store.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import { project } from '../src/runs/projection.ts';
-import { type LogRecord, recordOf } from '../src/runs/record.ts';
+import { type LogRecord, recordOf, runIdOf } from '../src/runs/record.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
-import { garbagePrefix, logPrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
+import { garbagePrefix, logPrefix, manifestKey, nameOfKey, parseRunKey } from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
 import { noRunsError } from './backfill-source.ts';
 import { removeObject } from './collect.ts';
@@ -57,7 +57,7 @@ export async function repairOrg(
   const { signal } = options;
   for (let round = 0; round < context.limits.contentionRoundsMax; round++) {
     const bad = await corruptObjects(context, orgId, signal);
-    const found = without(bad, await findWhatIsLeft(context, orgId, signal));
+    const found = without(bad, await findWhatIsLeft(context, orgId, options));
     const { items } = await listLog(context.store, orgId, { signal });
     const quarantined = new Set(found.current.manifest?.quarantine.map(({ key }) => key));
     const { rows, stubs, unreadable } = await scan(context, orgId, options);
@@ -67,7 +67,9 @@ export async function repairOrg(
       parallel: context.limits.parallelMax,
       signal,
     });
-    const work = await planOn(context, found, rows, entries.map(intentsOf), signal);
+    const lost = new Set(unreadable.map(({ key }) => runIdOfKey(key)));
+    const intents = entries.map((read) => intentsOf(read, lost));
+    const work = await planOn(context, found, rows, intents, signal);
     // Where the manifest was lost, so were its tombstones: late records must not bring a deleted run back.
     for (const stub of stubs) work.overlay.apply(stub);
     const corrupt = new Set([...quarantined, ...work.quarantined.map(({ key }) => key)]);
@@ -119,11 +121,21 @@ function mayHaveRows({ current, unfolded }: Found): boolean {
   return current.manifest === null || current.manifest.rows > 0 || unfolded.length > 0;
 }
 
-/** Of an entry that was listed before the scan, the scan knows all but what somebody is still about to do. */
-function intentsOf(read: ReadEntry): ReadEntry {
+/**
+ * Of an entry that was listed before the scan, the scan knows all but what somebody is still about to do. Not of runs that
+ * cannot be read: nothing could tell what became of their intents.
+ */
+function intentsOf(read: ReadEntry, lost: ReadonlySet<string>): ReadEntry {
   if (!('entry' in read)) return read;
-  const records = read.entry.records.filter(({ kind }) => kind === 'intent');
+  const records = read.entry.records.filter(
+    (record) => record.kind === 'intent' && !lost.has(runIdOf(record)),
+  );
   return { item: read.item, entry: { ...read.entry, records } };
+}
+
+/** Of an object, or of a row of a database, which is `<org>/<run>`. */
+function runIdOfKey(key: string): string {
+  return parseRunKey(key)?.runId ?? key.slice(key.lastIndexOf('/') + 1);
 }
 
 async function scan({ runs }: CompactorContext, orgId: string, { signal, onProgress }: RepairOptions) {
@@ -181,14 +193,15 @@ function without(bad: readonly ObjectMeta[], found: Found): Found {
 async function findWhatIsLeft(
   context: CompactorContext,
   orgId: string,
-  signal: AbortSignal | undefined,
+  options: RepairOptions,
 ): Promise<Found> {
+  const { signal } = options;
   try {
     return await find(context, orgId, signal);
   } catch (error) {
     if (!(error instanceof CorruptError) || error.key !== manifestKey(orgId)) throw error;
   }
-  const current = await replaceable(context, orgId, signal);
+  const current = await replaceable(context, orgId, options);
   const { items, listedAt } = await listLog(context.store, orgId, { signal });
   return { orgId, current, listedAt, unfolded: items, quarantined: [], garbage: [] };
 }
@@ -200,14 +213,15 @@ async function findWhatIsLeft(
 async function replaceable(
   { store }: CompactorContext,
   orgId: string,
-  signal: AbortSignal | undefined,
+  options: RepairOptions,
 ): Promise<CurrentManifest> {
+  const { signal } = options;
   let manifest: Manifest | null = null;
   for (const version of (await keptVersions(store, orgId, { signal })).reverse()) {
     manifest = await readManifestCopy(store, orgId, version, { signal }).catch(() => null);
     if (manifest !== null) break;
   }
-  const generation = await brokenGeneration(store, orgId, signal);
+  const generation = await brokenGeneration(store, orgId, options);
   if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0, body: null };
   return {
     manifest: { ...manifest, version: manifest.version + 1, fold: NOTHING_FOLDED },
@@ -227,11 +241,14 @@ const NOTHING_FOLDED: Manifest['fold'] = {
   removed_hash: StateHash.empty().hex(),
 };
 
-/** An object too damaged to tell its generation is made one that can: nobody can read it as it is. */
+/**
+ * An object too damaged to tell its generation is made one that can: nobody can read it as it is. Null where there is none,
+ * and in a dry run, which commits nothing under it.
+ */
 async function brokenGeneration(
   store: CompactorContext['store'],
   orgId: string,
-  signal: AbortSignal | undefined,
+  { signal, dryRun }: RepairOptions,
 ): Promise<string | null> {
   const key = manifestKey(orgId);
   try {
@@ -246,6 +263,7 @@ async function brokenGeneration(
       )
     )
       throw error;
+    if (dryRun) return null;
     const put = await store.put(key, new TextEncoder().encode('{}'), { signal });
     if (put.outcome === 'written') return put.meta.generation;
     throw error;

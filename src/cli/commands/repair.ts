@@ -68,4 +68,9 @@ function show(
     `Org ${org_id} ${verb} version ${count(version)} with ${counted(runs, 'run')}` +
       (unreadable.length > 0 ? `; ${counted(unreadable.length, 'canonical run')} cannot be read` : ''),
   );
+  if (unreadable.length > 0) {
+    output.line(
+      `What cannot be read ${dryRun ? 'would have' : 'has'} no row: restore it, then \`runfold reconcile --full --org ${org_id}\` brings it back.`,
+    );
+  }
 }
