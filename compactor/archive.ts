@@ -5,6 +5,7 @@ import { checkId } from '../src/core/ids.ts';
 import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { isTerminal } from '../src/runs/run.ts';
+import { archivesPrefix } from '../src/store/keys.ts';
 import { changeWork, readWork, type Work } from '../src/traces/work.ts';
 import { Budget } from './archive-budget.ts';
 import { isClaimed } from './archive-entries.ts';
@@ -13,13 +14,14 @@ import { sweepLeftovers } from './archive-leftovers.ts';
 import { type Archived, newReport } from './archive-report.ts';
 import { type ArchivePass, workWindow } from './archive-window.ts';
 import type { CompactorContext } from './context.ts';
+import { rehearsal } from './rehearsal.ts';
 
 export interface ArchiveOptions {
   /** No trace is begun after it, and what runs then is stopped: nothing is lost by it. Default `traceBudgetMs`. */
   budgetMs?: number | undefined;
   /** Look for chunks that no live trace explains, too: see sweepLeftovers. */
   leftovers?: boolean | undefined;
-  /** Tell what waits; change nothing. */
+  /** Read and assemble, tell what would be done; change nothing. See `rehearsal`. */
   dryRun?: boolean | undefined;
   /** Called with the runs that were looked at, and how many there are. */
   onProgress?: ((done: number, total: number) => void) | undefined;
@@ -45,7 +47,10 @@ export async function archiveOrg(
 ): Promise<Archived> {
   checkId('org id', orgId);
   const { telemetry = unwatched } = context;
-  if (options.dryRun) return archive(context, orgId, recorder, options);
+  if (options.dryRun) {
+    const dry = rehearsal(context, recorder, (key) => key.startsWith(archivesPrefix(orgId)));
+    return archive(dry.context, orgId, dry.recorder, options);
+  }
   return telemetry.run('archive', { org: orgId }, async (note) => {
     const done = await archive(context, orgId, recorder, options);
     const { archived, partial, lost, failed, mismatches, bytes, waiting, oldest_ended_at } = done;
@@ -61,7 +66,7 @@ async function archive(
   recorder: Recorder,
   options: ArchiveOptions,
 ): Promise<Archived> {
-  const { signal, dryRun = false } = options;
+  const { signal } = options;
   const { store, runs, limits, clock } = context;
   const { state } = await openCatalog(store, { clock, limits, runs }).org(orgId).refresh({ signal });
   const candidates = candidatesOf(state);
@@ -69,19 +74,17 @@ async function archive(
   const report = newReport(orgId);
   report.work_renewed = isCorrupt;
   const settled = new Set<string>();
-  if (!dryRun) {
-    const budget = new Budget(clock, options.budgetMs ?? limits.traceBudgetMs);
-    const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
-    try {
-      if (isCorrupt) await changeWork(pass.context, orgId, recorder.now(), (before) => before, signal);
-      await workAll(pass, workList(candidates, work), work, options);
-      // The policy does not wait for what the sweep may meet.
-      const retainMs = state.manifest?.policy.trace_retain_ms ?? null;
-      if (retainMs !== null) report.expired = await expireArchives(pass, work, retainMs);
-      if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
-    } finally {
-      budget.end();
-    }
+  const budget = new Budget(clock, options.budgetMs ?? limits.traceBudgetMs);
+  const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
+  try {
+    if (isCorrupt) await changeWork(pass.context, orgId, recorder.now(), (before) => before, signal);
+    await workAll(pass, workList(candidates, work), work, options);
+    // The policy does not wait for what the sweep may meet.
+    const retainMs = state.manifest?.policy.trace_retain_ms ?? null;
+    if (retainMs !== null) report.expired = await expireArchives(pass, work, retainMs);
+    if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
+  } finally {
+    budget.end();
   }
   const waiting = candidates.filter(({ run_id }) => !settled.has(run_id));
   report.waiting = waiting.length;

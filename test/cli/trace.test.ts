@@ -55,7 +55,7 @@ describe('logs on the command line', () => {
 
   it('archive: --dry-run first, then in earnest; the log reads the same', async () => {
     const waits = archiveSchema.parse(await ask('archive', '--org', ORG, '--dry-run'));
-    expect(waits).toMatchObject([{ dry_run: true, archived: 0, waiting: 1 }]);
+    expect(waits).toMatchObject([{ dry_run: true, archived: 1, waiting: 0 }]);
     expect((await world.store.list({ prefix: chunksPrefix(ORG) })).items).toHaveLength(2);
     const told = await runfold('archive', '--all');
     expect([told.code, told.stdout]).toEqual([0, expect.stringMatching(/^logs: org acme: 1 log archived/)]);

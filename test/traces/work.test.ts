@@ -184,7 +184,7 @@ describe('the work list', () => {
     const world = await fakeWorld();
     await endedRun(world, 'run-1', 'a log\n');
     await world.memory.put(traceWorkKey(ORG), Buffer.from('{"format": 1, "entries": [rot'));
-    expect(await archive(world, { dryRun: true })).toMatchObject({ waiting: 1, work_renewed: true });
+    expect(await archive(world, { dryRun: true })).toMatchObject({ archived: 1, work_renewed: true });
     expect(await archive(world)).toMatchObject({ archived: 1, work_renewed: true });
     expect(await archive(world)).toMatchObject({ waiting: 0, work_renewed: false });
     await world.memory.put(traceWorkKey(ORG), Buffer.from('{"format": 2}'));

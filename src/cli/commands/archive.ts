@@ -20,7 +20,7 @@ export function archiveCommand(program: Command, signal: AbortSignal): void {
   )
     .option('--budget <duration>', 'how long one org may take (default: 1m)', duration)
     .option('--leftovers', 'delete chunks that no live log explains, too, once they may go')
-    .option('--dry-run', 'tell what waits; change nothing')
+    .option('--dry-run', 'read and assemble it all, tell what would be done; change nothing')
     .action(async (options: ArchiveCommandOptions, command: Command) => {
       checkOrgsOptions(options);
       const { budget: budgetMs, leftovers, dryRun = false } = options;
