@@ -1,5 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError } from '../src/core/errors.ts';
+import { logPrefix, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
 import type { DeleteOutcome } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { type Found, garbageList, type WaitingGarbage } from './plan.ts';
@@ -55,13 +56,17 @@ export interface GarbageObject {
   reason: string;
 }
 
-/** What `collect` would delete now or later, and why; nothing is changed. One GET per waiting list. */
+/**
+ * What `collect` would delete now or later, and why; nothing is changed. What a collector that was killed has deleted
+ * already is not among it. One GET per waiting list, and one LIST per 1000 entries, parts and copies.
+ */
 export async function inspectGarbage(
   context: CompactorContext,
   found: Found,
   { signal }: CollectOptions = {},
 ): Promise<GarbageObject[]> {
   const objects: GarbageObject[] = [];
+  const there = found.garbage.length === 0 ? null : await keysOf(context, found.orgId, signal);
   for (const waiting of found.garbage) {
     const due_at = dueAt(context, found, waiting);
     const list = await garbageList(context.store, found.orgId, waiting, signal).catch(reasonIfCorrupt);
@@ -76,7 +81,8 @@ export async function inspectGarbage(
         ? `folded by version ${list.version}`
         : `superseded by version ${list.version}`;
     const due = due_at <= found.listedAt;
-    for (const { key } of [...list.objects, { key: waiting.meta.key }]) {
+    const left = list.objects.filter(({ key }) => there?.has(key));
+    for (const { key } of [...left, { key: waiting.meta.key }]) {
       objects.push({
         key,
         kind: waiting.kind,
@@ -87,6 +93,23 @@ export async function inspectGarbage(
     }
   }
   return objects;
+}
+
+async function keysOf(
+  { store }: CompactorContext,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<Set<string>> {
+  const keys = new Set<string>();
+  for (const prefix of [logPrefix(orgId), partsPrefix(orgId), manifestsPrefix(orgId)]) {
+    let pageToken: string | undefined;
+    do {
+      const page = await store.list({ prefix, pageToken, signal });
+      for (const { key } of page.items) keys.add(key);
+      pageToken = page.next ?? undefined;
+    } while (pageToken !== undefined);
+  }
+  return keys;
 }
 
 function reasonIfCorrupt(error: unknown): string {

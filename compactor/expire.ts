@@ -2,7 +2,7 @@ import { openCatalog } from '../src/catalog/catalog.ts';
 import { dueRuns } from '../src/catalog/due.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError, LifecycleError } from '../src/core/errors.ts';
-import { isDue } from '../src/runs/artifacts.ts';
+import { isDue, isShared } from '../src/runs/artifacts.ts';
 import type { ArtifactEvent, ArtifactRef } from '../src/runs/events.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { type ResultStore, resultKey } from '../src/runs/results.ts';
@@ -123,7 +123,14 @@ async function expireRun(
   // It came back to life since the index saw it, or a sweep that was stopped here knows nothing any more.
   if (!isTerminal(run.status) || recorder.now() - readAt > limits.recordAgeMaxMs) return [];
   const pieces = await lookAt(run, recorder.now(), results, limits.parallelMax, signal);
-  if (dryRun) return pieces.map((piece) => told(piece, run, planned(piece), piece.problem));
+  if (dryRun) {
+    const now = recorder.now();
+    return pieces.map((piece) => {
+      // As `expire` decides: what another artifact needs still is only marked.
+      const stays = planned(piece) === 'deleted' && isShared(run.artifacts, piece.ref, now);
+      return told(piece, run, stays ? 'marked' : planned(piece), piece.problem);
+    });
+  }
   if (pieces.length === 0) {
     // All is done, and the index does not know: the process that did it died before it could say so.
     await recorder.repeatRecord(run, signal);

@@ -1,8 +1,14 @@
 import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
-import type { Manifest } from '../src/manifest/manifest.ts';
-import { readManifestCopy } from '../src/manifest/manifest-store.ts';
-import { garbagePrefix, manifestCopyKey, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
+import { checkWritable, type Manifest } from '../src/manifest/manifest.ts';
+import { type CurrentManifest, readManifest, readManifestCopy } from '../src/manifest/manifest-store.ts';
+import {
+  garbagePrefix,
+  manifestCopyKey,
+  manifestKey,
+  manifestsPrefix,
+  partsPrefix,
+} from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { removeObject } from './collect.ts';
 import { compactOrg } from './compact.ts';
@@ -37,6 +43,7 @@ export async function sweepOrphans(
   const candidates = await oldObjects(store, orgId, limits.orphanAgeMs, signal);
   const named = await namedObjects(context, orgId, signal);
   const orphans = candidates.filter(({ meta }) => !named.has(meta.key));
+  if (orphans.length > 0) await mustBeWritable(store, orgId, signal);
   const result: OrphanSweep = {
     org_id: orgId,
     orphans: orphans.map(({ meta, ageMs }) => ({
@@ -60,6 +67,16 @@ export async function sweepOrphans(
     signal,
   );
   return result;
+}
+
+/** The version that is committed before anything goes could not be: told before, in a dry run too. */
+async function mustBeWritable(
+  store: ObjectStore,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { manifest } = (await readManifest(store, orgId, { signal })) as CurrentManifest;
+  if (manifest !== null) checkWritable(manifestKey(orgId), manifest);
 }
 
 function reasonOf(orgId: string, key: string): string {

@@ -1,6 +1,6 @@
 import { fold } from '../src/catalog/fold.ts';
 import { CorruptError } from '../src/core/errors.ts';
-import type { Policy } from '../src/manifest/manifest.ts';
+import { checkWritable, type Policy } from '../src/manifest/manifest.ts';
 import { manifestKey } from '../src/store/keys.ts';
 import type { CompactorContext } from './context.ts';
 import { find, plan } from './plan.ts';
@@ -31,6 +31,7 @@ export async function previewPolicy(
     // Another compactor was quicker.
     if (work === null) continue;
     const { manifest } = found.current;
+    if (manifest !== null) checkWritable(manifestKey(orgId), manifest);
     const horizon = horizonAt(manifest, policy, found.listedAt);
     const { rows } = fold(work.base, work.overlay, manifest?.horizon ?? null);
     const history = (manifest?.parts ?? []).filter(({ level }) => level > 0);

@@ -24,6 +24,8 @@ export interface Drift {
   /** Revisions; null where there is none. */
   canonical: number | null;
   index: number | null;
+  /** Whether a repair is tried, or would be: not of rows that are left alone because so many are stray. */
+  repairable: boolean;
   repaired: boolean;
 }
 
@@ -92,6 +94,7 @@ export async function judge(
       kind,
       canonical,
       index: shown?.revision ?? null,
+      repairable: true,
       repaired: false,
     };
     return [{ kind, drift, stored: now, row: suspects.get(runId)!.row }];

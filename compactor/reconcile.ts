@@ -203,9 +203,9 @@ async function compareWindow(
   const drift = await judge(context, orgId, suspects, signal);
   const strays = drift.filter(({ kind }) => kind === 'stray').length;
   const isDoubtful = strays > Math.max(100, rows / 20) && !options.force;
-  const repairable = drift.filter(({ kind }) => !options.dryRun && !(kind === 'stray' && isDoubtful));
+  for (const one of drift) one.drift.repairable = !(one.kind === 'stray' && isDoubtful);
   await mapParallel(
-    repairable,
+    options.dryRun ? [] : drift.filter((one) => one.drift.repairable),
     context.limits.parallelMax,
     async (one, stop) => {
       one.drift.repaired = await repairDrift(context, walk.recorder, orgId, one, stop);

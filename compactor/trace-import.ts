@@ -41,6 +41,13 @@ export interface RowOutcome {
   reason: string | null;
 }
 
+export interface ImportOptions {
+  dryRun?: boolean | undefined;
+  /** Of a dry run in several calls: what it would have imported, SHA-256 by log. The caller hands the same map to each. */
+  planned?: Map<string, string> | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * Takes over logs that others archived: reads and checks each against its row, and archives it as runfold does, so
  * that ranges, retention and checks are as for all others. The old objects stay. Doing it again changes nothing. Per
@@ -50,7 +57,7 @@ export async function importTraces(
   context: TraceContext,
   orgId: string,
   rows: readonly TraceRow[],
-  { dryRun = false, signal }: { dryRun?: boolean | undefined; signal?: AbortSignal | undefined } = {},
+  { dryRun = false, planned = new Map(), signal }: ImportOptions = {},
 ): Promise<RowOutcome[]> {
   const { recorder, random, limits, clock } = context;
   const now = recorder.now();
@@ -67,24 +74,29 @@ export async function importTraces(
     ? null
     : await changeWork(context, orgId, now, (before) => withClaims(before, claims, now, limits), signal);
   const forget = new Set(names);
-  const outcomes = await mapParallel(
-    rows,
+  const importOne = async (i: number, stop: AbortSignal): Promise<RowOutcome> => {
+    const row = rows[i]!;
+    if (work !== null && entryOf(work, row.run_id)?.claim?.by !== by)
+      return rejected('its run is being archived; repeat the import later');
+    const name = names[i]!;
+    const put = { name, putBefore, onPut: () => forget.delete(name) };
+    return importRow(context, orgId, row, dryRun ? planned : put, stop).then(
+      (outcome) => {
+        if (outcome.outcome === 'imported') forget.add(name);
+        return outcome;
+      },
+      (error: unknown) => {
+        if (stop.aborted) throw error;
+        return rejected(errorMessage(error));
+      },
+    );
+  };
+  const outcomes: RowOutcome[] = [];
+  await mapParallel(
+    byLog(rows),
     limits.traceParallel,
-    async (row, stop, i): Promise<RowOutcome> => {
-      if (work !== null && entryOf(work, row.run_id)?.claim?.by !== by)
-        return rejected('its run is being archived; repeat the import later');
-      const name = names[i]!;
-      const put = { name, putBefore, onPut: () => forget.delete(name) };
-      return importRow(context, orgId, row, dryRun ? null : put, stop).then(
-        (outcome) => {
-          if (outcome.outcome === 'imported') forget.add(name);
-          return outcome;
-        },
-        (error: unknown) => {
-          if (stop.aborted) throw error;
-          return rejected(errorMessage(error));
-        },
-      );
+    async (sameLog, stop) => {
+      for (const i of sameLog) outcomes[i] = await importOne(i, stop);
     },
     signal,
   );
@@ -99,14 +111,25 @@ export async function importTraces(
   return outcomes;
 }
 
+/** Numbers of rows. Those of one log come one after the other: the first is imported, the others meet it. */
+function byLog(rows: readonly TraceRow[]): number[][] {
+  const logs = new Map<string, number[]>();
+  for (const [i, row] of rows.entries()) logs.set(logOf(row), [...(logs.get(logOf(row)) ?? []), i]);
+  return [...logs.values()];
+}
+
+function logOf({ run_id, attempt }: TraceRow): string {
+  return `${run_id} ${attempt}`;
+}
+
 type Put = { name: string; putBefore: number; onPut: () => void };
 
-/** `put` null: only a look. */
+/** `put` a map: only a look, which notes there what it would have imported. */
 async function importRow(
   context: TraceContext,
   orgId: string,
   row: TraceRow,
-  put: Put | null,
+  put: Put | Map<string, string>,
   signal: AbortSignal,
 ): Promise<RowOutcome> {
   const run = (await context.runs.read(orgId, row.run_id, signal))?.run ?? null;
@@ -117,12 +140,16 @@ async function importRow(
   const text = await textOf(context, row, signal);
   if (text === null) return rejected(`${row.uri} is not there`);
   const sha256 = createHash('sha256').update(text).digest('hex');
-  if (trace !== null) {
-    return trace.archive?.sha256 === sha256
+  const there = trace !== null ? trace.archive?.sha256 : put instanceof Map ? put.get(logOf(row)) : undefined;
+  if (trace !== null || there !== undefined) {
+    return there === sha256
       ? { outcome: 'known', reason: null }
       : rejected('another log of the attempt is archived here');
   }
-  if (put === null) return { outcome: 'imported', reason: null };
+  if (put instanceof Map) {
+    put.set(logOf(row), sha256);
+    return { outcome: 'imported', reason: null };
+  }
   const writer = new FrameWriter(context.limits.traceFrameBytes);
   await writer.add(text);
   const { bytes, lines } = writer;

@@ -1,7 +1,8 @@
 import { RunfoldError } from '../src/core/errors.ts';
-import type { Manifest, Part } from '../src/manifest/manifest.ts';
+import { checkWritable, type Manifest, type Part } from '../src/manifest/manifest.ts';
 import { type CurrentManifest, readManifest } from '../src/manifest/manifest-store.ts';
 import { PROJECTION_VERSION } from '../src/runs/projection.ts';
+import { manifestKey } from '../src/store/keys.ts';
 import { compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
 import { isOldPart } from './parts.ts';
@@ -59,6 +60,7 @@ export async function upgradeOrg(
     rewritten: old.map(({ name }) => name),
     commits: old.length === 0 ? 0 : Math.max(1, old.filter(({ level }) => level > 0).length),
   };
+  if (manifest !== null && old.length > 0) checkWritable(manifestKey(orgId), manifest);
   if (dryRun) return upgraded;
   upgraded.commits = 0;
   // Nobody who may commit writes an old part any more: each round leaves fewer.

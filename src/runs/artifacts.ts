@@ -173,7 +173,7 @@ function expire(run: Run, { remove, mark }: EventOf<'expire'>, now: number): Tra
 }
 
 /** Whether another artifact of the run, whose time has not come, is the same object: the last of them takes it along. */
-function isShared(artifacts: Artifacts, { key, uri }: ArtifactRef, now: number): boolean {
+export function isShared(artifacts: Artifacts, { key, uri }: ArtifactRef, now: number): boolean {
   return Object.entries(artifacts).some(
     ([other, artifact]) =>
       other !== key && artifact.uri === uri && artifact.status === 'PRESENT' && !isDue(artifact, now),

@@ -119,15 +119,19 @@ function show(output: Output, done: Backfilled, dryRun: boolean): void {
   if (done.orgs_failed.length > TOLD_MAX)
     output.note(`failed: ${counted(done.orgs_failed.length - TOLD_MAX, 'more org')}; --json lists all`);
   const { legacy } = done;
+  const to = (will: string, did: string) => (dryRun ? `to ${will}` : did);
   if (legacy.scanned + legacy.failed.length > 0) {
-    const gone = legacy.deleted > 0 ? `, ${count(legacy.deleted)} flat keys deleted` : '';
-    const late = legacy.recorded > 0 ? `, ${count(legacy.recorded)} known but not indexed` : '';
+    const gone = legacy.deleted > 0 ? `, ${count(legacy.deleted)} ${to('delete', 'deleted')}` : '';
+    const late =
+      legacy.recorded > 0
+        ? `, ${count(legacy.recorded)} known but not shown, ${to('record', 'recorded now')}`
+        : '';
     output.line(
-      `${counted(legacy.scanned, 'flat key')}: ${count(legacy.copied)} copied, ${count(legacy.unchanged)} known${late}${gone}`,
+      `${counted(legacy.scanned, 'flat key')}: ${count(legacy.copied)} ${to('copy', 'copied')}, ${count(legacy.unchanged)} known${late}${gone}`,
     );
   }
   const parts = [
-    `${count(done.indexed)} ${dryRun ? 'to index' : 'indexed'}`,
+    `${count(done.indexed)} ${to('index', 'indexed')}`,
     `${count(done.unchanged)} unchanged`,
     `${count(done.skipped)} skipped`,
   ];

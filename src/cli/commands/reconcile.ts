@@ -87,23 +87,28 @@ function percent(value: string): number {
 
 function show(output: Output, done: Reconciled, dryRun: boolean): void {
   output.value({ dry_run: dryRun, ...done });
-  for (const { org_id, run_id, kind, repaired } of done.drift.slice(0, TOLD_MAX))
-    output.note(`${kind}: org ${org_id}: run ${plain(run_id)}${repaired ? ': repaired' : ''}`);
+  for (const { org_id, run_id, kind, repaired, repairable } of done.drift.slice(0, TOLD_MAX)) {
+    const what = repaired ? ': repaired' : dryRun && repairable ? ': to repair' : '';
+    output.note(`${kind}: org ${org_id}: run ${plain(run_id)}${what}`);
+  }
   if (done.drift.length > TOLD_MAX)
     output.note(`${counted(done.drift.length - TOLD_MAX, 'more run')} differ`);
   for (const { key, reason } of done.failed.slice(0, TOLD_MAX))
-    output.note(`failed: ${plain(key)}: ${plain(reason)}`);
+    output.note(`failed: ${plain(key)}: ${plain(reason)}; its row, if it has one, stays as it is`);
   for (const { org_id, outcome, reason, hint } of done.orgs_failed.slice(0, TOLD_MAX))
     output.note(`${outcome}: org ${org_id}: ${plain(reason)}${hint === null ? '' : ` ${plain(hint)}`}`);
   if (done.orgs_failed.length > TOLD_MAX)
     output.note(`${counted(done.orgs_failed.length - TOLD_MAX, 'more failure')}; --json lists all`);
-  const repaired = done.drift.filter((one) => one.repaired).length;
+  const mended = done.drift.filter((one) => (dryRun ? one.repairable : one.repaired)).length;
   const drift =
     done.drift.length === 0
       ? 'no drift'
-      : `${counted(done.drift.length, 'run')} differed, ${count(repaired)} repaired`;
+      : `${counted(done.drift.length, 'run')} ${dryRun ? 'differ' : 'differed'}, ${count(mended)} ${dryRun ? 'to repair' : 'repaired'}`;
   output.line(`${counted(done.scanned, 'run')} of ${counted(done.orgs, 'org')} looked at: ${drift}`);
   output.line(
-    done.complete ? `Pass ${count(done.pass)} is complete.` : 'The next call goes on where this one ended.',
+    done.complete
+      ? `Pass ${count(done.pass)} ${dryRun ? 'would be' : 'is'} complete.`
+      : 'The next call goes on where this one ended.',
   );
+  if (dryRun) output.line('Nothing was changed.');
 }

@@ -54,6 +54,7 @@ async function importFile(
   const progress = output.progress('Importing', (rows) => counted(rows, 'row'));
   const report = { rows: 0, imported: 0, known: 0, rejected_total: 0 };
   const rejected: { line: number; reason: string }[] = [];
+  const planned = new Map<string, string>();
   const reject = (line: number, reason: string) => {
     report.rejected_total++;
     if (rejected.length < TOLD_MAX) rejected.push({ line, reason });
@@ -68,7 +69,11 @@ async function importFile(
         else reject(line, values === null ? 'it is not a row' : problemOf(parsed.error.issues[0]));
       }
       const rows = good.map(({ row }) => row);
-      const outcomes = await importTraces(session satisfies TraceContext, org, rows, { dryRun, signal });
+      const outcomes = await importTraces(session satisfies TraceContext, org, rows, {
+        dryRun,
+        planned,
+        signal,
+      });
       for (const [i, { outcome, reason }] of outcomes.entries()) {
         if (outcome === 'rejected') reject(good[i]!.line, reason!);
         else report[outcome]++;
