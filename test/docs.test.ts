@@ -76,6 +76,21 @@ describe('SCHEMA.md', () => {
   });
 });
 
+describe('MIGRATION.md', () => {
+  it('shows the least that a flat run must have', async () => {
+    const [, rest] = split(await read('docs/MIGRATION.md'), '```json\n');
+    const example: unknown = JSON.parse(split(rest, '```')[0]);
+    expect(runSchema.safeParse(example).error).toBeUndefined();
+    for (const field of Object.keys(example as object)) {
+      const { [field]: _, ...others } = example as Record<string, unknown>;
+      expect({ without: field, ok: runSchema.safeParse(others).success }).toEqual({
+        without: field,
+        ok: false,
+      });
+    }
+  });
+});
+
 describe('FORMAT.md', () => {
   it.each([
     ['manifest', manifestSchema],
