@@ -1,10 +1,9 @@
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { compactOrg } from '../../compactor/compact.ts';
 import { exportLegacy } from '../../compactor/export-legacy.ts';
-import { main } from '../../src/cli/program.ts';
 import { encodeRun } from '../../src/runs/run.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { exportedRunKey, manifestCopyKey, manifestKey, partsPrefix, runKey } from '../../src/store/keys.ts';
@@ -13,6 +12,7 @@ import { unpackStore } from '../support/golden-store.ts';
 import { intercept } from '../support/intercept.ts';
 import { dataset, runOf } from '../support/runs.ts';
 import { worldOn } from '../support/world.ts';
+import { runHere as runfold, type Told } from './here.ts';
 import { tempDir } from './support.ts';
 
 const DAY = 86_400_000;
@@ -117,32 +117,6 @@ beforeAll(async () => {
     join(template, 'logs.csv'),
     'run_id,uri\nimported,old/imported.log\nimported,old/imported.log\nnobody,old/imported.log\n',
   );
-});
-
-type Told = { code: number; value: unknown };
-
-/** The command line in this process: what it prints with --json, and its exit code. */
-async function runfold(...args: string[]): Promise<Told> {
-  let text = '';
-  const out = vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
-    text += String(chunk);
-    return true;
-  });
-  const err = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
-  try {
-    await main(['node', 'runfold', ...args, '--json']);
-    return { code: Number(process.exitCode ?? 0), value: text === '' ? null : JSON.parse(text) };
-  } finally {
-    process.exitCode = undefined;
-    out.mockRestore();
-    err.mockRestore();
-  }
-}
-
-const listeners = process.stdout.getMaxListeners();
-for (const stream of [process.stdout, process.stderr]) stream.setMaxListeners(0);
-afterAll(() => {
-  for (const stream of [process.stdout, process.stderr]) stream.setMaxListeners(listeners);
 });
 
 function treeOf(...dirs: string[]): Record<string, string> {

@@ -107,43 +107,6 @@ describe.concurrent('runfold upgrade', () => {
 });
 
 describe.concurrent('an org that is not there', () => {
-  it('is an error that names it, and is not made by any command', async () => {
-    const { world, runfold } = await store();
-    await world.session.recorder.create(ORG, { run_id: 'a' });
-    for (const args of [
-      ['policy', 'set', '--org', 'acne', '--retain', '90d'],
-      ['repair', '--org', 'acne'],
-      ['reconcile', '--org', 'acne'],
-      ['upgrade', '--org', 'acne'],
-      ['export', 'legacy', '--org', 'acne'],
-      ['backfill', '--org', ORG, '--org', 'acne'],
-      ['backfill', '--org', 'acne', '--dry-run'],
-      ['compact', '--org', 'acne'],
-      ['collect', '--org', 'acne'],
-      ['orphans', '--org', 'acne'],
-      ['sweep', '--org', 'acne'],
-      ['archive', '--org', 'acne'],
-      ['artifacts', 'sweep', '--org', 'acne', '--results', 'none'],
-    ]) {
-      const ran = await runfold(...args);
-      expect(ran).toMatchObject({ code: 2, stdout: '' });
-      expect(ran.stderr).toMatch(/^error: There is no org acne\.\nhint: Check --org/);
-    }
-    expect((await world.store.list({ prefix: 'catalog/orgs/', delimiter: '/' })).prefixes).toHaveLength(1);
-  });
-
-  it('may be known from flat keys alone, and is brought in', async () => {
-    const { world, runfold } = await store();
-    const flat = encodeRun(runOf({ org_id: 'only-flat', run_id: 'flat' }));
-    await world.store.put('authoritative-runs/runs/flat.json', flat);
-    const backfill = (...args: string[]) => runfold('backfill', '--org', 'only-flat', ...args);
-    expect(await backfill('--legacy', 'skip')).toMatchObject({ code: 2, stdout: '' });
-    expect(await backfill('--dry-run')).toMatchObject({ code: 0 });
-    expect((await backfill()).stdout).toContain(
-      '1 flat key: 1 copied, 0 known\n1 run: 0 indexed, 1 unchanged',
-    );
-  });
-
   it('is verified all the same where its runs live in a database', async () => {
     const { runfold } = await store();
     const url = `sqlite:${join(tempDir(), 'runs.db')}`;
