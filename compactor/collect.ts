@@ -3,7 +3,7 @@ import { CorruptError } from '../src/core/errors.ts';
 import { logPrefix, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
 import type { DeleteOutcome } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
-import { type Found, garbageList, type WaitingGarbage } from './plan.ts';
+import { type Found, garbageList, listAll, type WaitingGarbage } from './plan.ts';
 
 export interface Collected {
   objects: number;
@@ -66,7 +66,9 @@ export async function inspectGarbage(
   { signal }: CollectOptions = {},
 ): Promise<GarbageObject[]> {
   const objects: GarbageObject[] = [];
-  const there = found.garbage.length === 0 ? null : await keysOf(context, found.orgId, signal);
+  const present = found.garbage.length === 0 ? new Set() : await keysOf(context, found.orgId, signal);
+  const quarantine = found.current.manifest?.quarantine ?? [];
+  const released = new Set(quarantine.filter((one) => one.released).map(({ key }) => key));
   for (const waiting of found.garbage) {
     const due_at = dueAt(context, found, waiting);
     const list = await garbageList(context.store, found.orgId, waiting, signal).catch(reasonIfCorrupt);
@@ -76,40 +78,31 @@ export async function inspectGarbage(
       continue;
     }
     if (list === null) continue;
-    const reason =
-      waiting.kind === 'entries'
-        ? `folded by version ${list.version}`
-        : `superseded by version ${list.version}`;
+    const verb = waiting.kind === 'entries' ? 'folded' : 'superseded';
+    const reasonOf = (key: string) => {
+      if (key === waiting.meta.key) return 'the list of the others';
+      if (released.has(key)) return `corrupt, and made good by the repair that is version ${list.version}`;
+      return `${verb} by version ${list.version}`;
+    };
     const due = due_at <= found.listedAt;
-    const left = list.objects.filter(({ key }) => there?.has(key));
-    for (const { key } of [...left, { key: waiting.meta.key }]) {
-      objects.push({
-        key,
-        kind: waiting.kind,
-        due_at,
-        due,
-        reason: key === waiting.meta.key ? 'the list of the others' : reason,
-      });
+    for (const { key } of [...list.objects, { key: waiting.meta.key }]) {
+      // A repair may have discarded it, or a collector that died have deleted it.
+      if (key !== waiting.meta.key && !present.has(key)) continue;
+      objects.push({ key, kind: waiting.kind, due_at, due, reason: reasonOf(key) });
     }
   }
   return objects;
 }
 
+/** What garbage lists name: entries, parts and copies of manifests. */
 async function keysOf(
   { store }: CompactorContext,
   orgId: string,
   signal: AbortSignal | undefined,
 ): Promise<Set<string>> {
-  const keys = new Set<string>();
-  for (const prefix of [logPrefix(orgId), partsPrefix(orgId), manifestsPrefix(orgId)]) {
-    let pageToken: string | undefined;
-    do {
-      const page = await store.list({ prefix, pageToken, signal });
-      for (const { key } of page.items) keys.add(key);
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
-  }
-  return keys;
+  const prefixes = [logPrefix(orgId), partsPrefix(orgId), manifestsPrefix(orgId)];
+  const listed = await Promise.all(prefixes.map((prefix) => listAll(store, prefix, signal)));
+  return new Set(listed.flat().map(({ key }) => key));
 }
 
 function reasonIfCorrupt(error: unknown): string {

@@ -65,7 +65,8 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
   return { orgId, current, listedAt: log.listedAt, unfolded, quarantined, garbage };
 }
 
-async function listAll(
+/** One LIST per 1000. */
+export async function listAll(
   store: ObjectStore,
   prefix: string,
   signal: AbortSignal | undefined,

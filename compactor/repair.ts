@@ -13,7 +13,15 @@ import { StateHash } from '../src/manifest/state-hash.ts';
 import { project } from '../src/runs/projection.ts';
 import { type LogRecord, recordOf, runIdOf } from '../src/runs/record.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
-import { garbagePrefix, logPrefix, manifestKey, nameOfKey, parseRunKey } from '../src/store/keys.ts';
+import {
+  garbagePrefix,
+  logPrefix,
+  manifestCopyKey,
+  manifestKey,
+  nameOfKey,
+  parseRunKey,
+  partKey,
+} from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
 import { noRunsError } from './backfill-source.ts';
 import { removeObject } from './collect.ts';
@@ -32,6 +40,8 @@ export interface Repaired {
   released: string[];
   /** Parts, garbage lists and manifest copies that are corrupt: deleted once no version needs them. */
   discarded: string[];
+  /** Versions that time travel can no longer read, or not all of: they name what is discarded. Ascending. */
+  lost_versions: number[];
   /** Canonical runs that cannot be read. They are missing from the catalog until somebody restores them. */
   unreadable: { key: string; reason: string }[];
 }
@@ -73,12 +83,14 @@ export async function repairOrg(
     // Where the manifest was lost, so were its tombstones: late records must not bring a deleted run back.
     for (const stub of stubs) work.overlay.apply(stub);
     const corrupt = new Set([...quarantined, ...work.quarantined.map(({ key }) => key)]);
-    const released = items.filter(({ key }) => corrupt.has(key));
+    const waiting = releasedBefore(found);
+    const released = items.filter(({ key }) => corrupt.has(key) && !waiting.has(key));
     const repaired = {
       org_id: orgId,
       runs: rows.length,
       released: released.map(({ key }) => key),
       discarded: bad.map(({ key }) => key),
+      lost_versions: await versionsWithout(context, orgId, bad, signal),
       unreadable,
     };
     const version = (found.current.manifest?.version ?? 0) + 1;
@@ -87,7 +99,15 @@ export async function repairOrg(
     const next = await prepare(
       context,
       found,
-      { ...work, consumed: [...work.consumed, ...released], quarantined: reasonsOf(released, found, work) },
+      {
+        ...work,
+        consumed: [...work.consumed, ...released],
+        quarantined: reasonsOf(
+          items.filter(({ key }) => corrupt.has(key)),
+          found,
+          work,
+        ),
+      },
       { rebuild: true },
     );
     const commit = await commitManifest(context.store, next, found.current.generation);
@@ -174,6 +194,40 @@ function reasonsOf(released: readonly ObjectMeta[], found: Found, work: Plan): Q
   return released.map(({ key }) => ({ ...known.find((one) => one.key === key)!, released: true }));
 }
 
+/** What an earlier repair has released, and a list that can be read names: it waits out its grace already. */
+function releasedBefore({ current, garbage }: Found): ReadonlySet<string> {
+  const released = new Set(current.manifest?.quarantine.filter((one) => one.released).map(({ key }) => key));
+  const named = garbage.flatMap(({ list }) => list?.objects.map(({ key }) => key) ?? []);
+  return new Set(named.filter((key) => released.has(key)));
+}
+
+/** Kept versions that name one of these objects, or whose copy is one. One GET per kept version, if there are any. */
+async function versionsWithout(
+  { store, limits }: CompactorContext,
+  orgId: string,
+  bad: readonly ObjectMeta[],
+  signal: AbortSignal | undefined,
+): Promise<number[]> {
+  if (bad.length === 0) return [];
+  const keys = new Set(bad.map(({ key }) => key));
+  const isLost = (manifest: Manifest | null) =>
+    manifest?.parts.some(({ name, inline }) => inline === null && keys.has(partKey(orgId, name))) ?? false;
+  const versions = await keptVersions(store, orgId, { signal });
+  const current = await readManifest(store, orgId, { signal }).catch(() => null);
+  const lost = await mapParallel(
+    versions,
+    limits.parallelMax,
+    async (version, stop) =>
+      keys.has(manifestCopyKey(orgId, version)) ||
+      isLost(await readManifestCopy(store, orgId, version, { signal: stop }).catch(() => null)),
+    signal,
+  );
+  const all = versions.filter((_, i) => lost[i]);
+  if (current !== null && current !== 'unchanged' && isLost(current.manifest))
+    all.push(current.manifest!.version);
+  return [...new Set(all)].sort((a, b) => a - b);
+}
+
 /** A corrupt garbage list is forgotten: what it named are orphans, or entries that are folded once more. */
 function without(bad: readonly ObjectMeta[], found: Found): Found {
   const names = new Set(
@@ -224,7 +278,13 @@ async function replaceable(
   const generation = await brokenGeneration(store, orgId, options);
   if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0, body: null };
   return {
-    manifest: { ...manifest, version: manifest.version + 1, fold: NOTHING_FOLDED },
+    // When the copied version was committed, only the lost one knew.
+    manifest: {
+      ...manifest,
+      version: manifest.version + 1,
+      fold: NOTHING_FOLDED,
+      previous_committed_at: null,
+    },
     generation,
     committedAt: null,
     sizeBytes: 0,

@@ -2,7 +2,7 @@ import { type OrgCatalog, openCatalog } from '../src/catalog/catalog.ts';
 import { isPast, stateHashOf } from '../src/catalog/fold.ts';
 import type { CatalogState } from '../src/catalog/state.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
-import { errorMessage } from '../src/core/errors.ts';
+import { errorMessage, reasonFor } from '../src/core/errors.ts';
 import { decodeEntry } from '../src/log/entry.ts';
 import { decodeGarbage } from '../src/manifest/garbage.ts';
 import { decodeManifest, type Manifest } from '../src/manifest/manifest.ts';
@@ -90,7 +90,8 @@ async function verifyObjects(
   // What `repair` released is garbage that waits: nobody needs it to be whole.
   const released = new Set(manifests.current?.quarantine.filter((one) => one.released).map(({ key }) => key));
   for (const { meta, error } of bad) {
-    if (!released.has(meta.key)) problems.push({ law: 8, key: meta.key, message: errorMessage(error) });
+    if (!released.has(meta.key))
+      problems.push({ law: 8, key: meta.key, message: reasonFor(meta.key, error) });
   }
   return manifests;
 }
@@ -202,7 +203,10 @@ async function verifyChain(
         problem(`part ${part.name} does not hold the rows of its state hash`);
       }
     } catch (error) {
-      problems.push({ law: 8, key: manifestKey(orgId), message: errorMessage(error) });
+      // One that makes no sense was told with the other objects; this one is not the one that was asked for.
+      const key = objectOf(orgId, part);
+      if (!problems.some((one) => one.key === key))
+        problems.push({ law: 8, key, message: reasonFor(key, error) });
     }
   }
   const sum = current.parts.reduce(
@@ -210,11 +214,15 @@ async function verifyChain(
     StateHash.empty(),
   );
   if (sum.hex() !== current.state_hash) problem('the state hash is not the sum of those of its parts');
-  for (const { key, reason, released } of current.quarantine) {
+  for (const { key, reason, since, released } of current.quarantine) {
     if (released) continue;
     // One that is gone was released by `repair`; the next fold strikes it off.
     const there = await context.store.head(key, { signal }).catch(() => 'unreadable');
-    if (there !== null) problems.push({ law: 8, key, message: `in quarantine: ${reason}` });
+    if (there === null) continue;
+    const message = `in quarantine since ${new Date(since).toISOString()}: ${reasonFor(key, reason)}`;
+    const known = problems.find((one) => one.key === key);
+    if (known === undefined) problems.push({ law: 8, key, message });
+    else known.message = message;
   }
 }
 
@@ -254,7 +262,7 @@ async function verifyRows(
   const suspects: string[] = [];
   for await (const scanned of runs.scan({ orgId, signal })) {
     if ('problem' in scanned) {
-      problems.push({ law: 8, key: scanned.key, message: errorMessage(scanned.problem) });
+      problems.push({ law: 8, key: scanned.key, message: reasonFor(scanned.key, scanned.problem) });
       continue;
     }
     // As repair counts them: a deleted run's stub is none any more.

@@ -1,6 +1,6 @@
 import type { Table } from 'apache-arrow';
 import { type Clock, cancelled, systemClock, throwIfAborted } from '../core/clock.ts';
-import { InputError } from '../core/errors.ts';
+import { InputError, isRunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { type Limits, limits } from '../core/limits.ts';
 import { type Facts, type Telemetry, unwatched } from '../core/telemetry.ts';
@@ -13,6 +13,7 @@ import type { LoadContext } from './context.ts';
 import { type HistoryContext, runsWithHistory } from './history.ts';
 import { type Lineage, type LineageQuery, lineageView } from './lineage.ts';
 import { type Loaded, load, loadVersion } from './load.ts';
+import { versionUnreadable } from './readable.ts';
 import type { CatalogState } from './state.ts';
 import { emptyStats, type RefreshStats } from './stats.ts';
 import { findVersion, type Version, type VersionQuery } from './versions.ts';
@@ -67,7 +68,8 @@ export class Catalog {
 
   /**
    * Time travel: exactly what one version's snapshot holds, without the tail. Requests: see findVersion, and one GET
-   * for a head that is not inline. Throws VERSION_NOT_FOUND, and SNAPSHOT_EXPIRED when its parts are gone.
+   * for a head that is not inline. Throws VERSION_NOT_FOUND, and SNAPSHOT_EXPIRED, naming versions that can be read,
+   * when parts of it are gone: those of its history once they are asked for.
    */
   async open(
     orgId: string,
@@ -75,9 +77,14 @@ export class Catalog {
     options: { signal?: AbortSignal } = {},
   ): Promise<OrgSnapshot> {
     checkId('org id', orgId);
+    const history = { store: this.#store, limits: limits(this.#options.limits) };
     const version = await findVersion(this.#store, orgId, query, options);
-    const state = await loadVersion(this.#store, orgId, version.manifest, options.signal);
-    return new OrgSnapshot({ store: this.#store, limits: limits(this.#options.limits) }, state, version);
+    try {
+      const state = await loadVersion(this.#store, orgId, version.manifest, options.signal);
+      return new OrgSnapshot(history, state, version);
+    } catch (error) {
+      throw await explained(history, version, error, options);
+    }
   }
 }
 
@@ -134,6 +141,17 @@ abstract class OrgView {
   }
 }
 
+/** Why parts of a version are gone, and what can be read instead; any other error as it is. */
+async function explained(
+  { store, limits }: HistoryContext,
+  { manifest }: Version,
+  error: unknown,
+  options: { signal?: AbortSignal | undefined },
+): Promise<unknown> {
+  if (!isRunfoldError(error) || error.code !== 'SNAPSHOT_EXPIRED') return error;
+  return versionUnreadable(store, limits, manifest, error, options);
+}
+
 /** One org as one version of its manifest has it, without the tail: see Catalog.open. */
 export class OrgSnapshot extends OrgView {
   readonly orgId: string;
@@ -142,6 +160,7 @@ export class OrgSnapshot extends OrgView {
   /** Server time of its commit, ms; null where it is not known. */
   readonly committedAt: number | null;
   protected readonly history: HistoryContext;
+  readonly #version: Version;
 
   constructor(history: HistoryContext, state: CatalogState, version: Version) {
     super();
@@ -150,6 +169,18 @@ export class OrgSnapshot extends OrgView {
     this.version = version.version;
     this.committedAt = version.committed_at;
     this.history = history;
+    this.#version = version;
+  }
+
+  override async *runs(
+    filter: RunFilter = {},
+    options: { signal?: AbortSignal } = {},
+  ): AsyncGenerator<Projection, void, void> {
+    try {
+      yield* super.runs(filter, options);
+    } catch (error) {
+      throw await explained(this.history, this.#version, error, options);
+    }
   }
 }
 

@@ -148,7 +148,7 @@ async function loadFull(
   }
 }
 
-/** What one version's snapshot holds, without the tail. */
+/** What one version's snapshot holds, without the tail. Throws SNAPSHOT_EXPIRED when its head is gone. */
 export async function loadVersion(
   store: ObjectStore,
   orgId: string,
@@ -160,10 +160,7 @@ export async function loadVersion(
   if (base !== null) return new CatalogState(orgId, manifest, base, withTombstones(manifest));
   throw new RunfoldError(
     'SNAPSHOT_EXPIRED',
-    `The parts of version ${manifest.version} of org ${orgId} are gone.`,
-    {
-      hint: '`runfold policy set --time-travel` keeps versions for longer.',
-    },
+    `The head of version ${manifest.version} of org ${orgId} is gone.`,
   );
 }
 

@@ -80,28 +80,40 @@ async function byTime(
 ): Promise<Version> {
   if (!Number.isFinite(asOf)) throw new InputError('asOf is not a time.');
   if (newest.committed_at !== null && newest.committed_at <= asOf) return newest;
-  const kept = (await keptVersions(store, orgId, options)).filter((version) => version < newest.version);
-  /** When `kept[i]` was committed is written in the version after it. */
+  const chain = unbroken(await keptVersions(store, orgId, options), newest.version);
+  /** When `chain[i]` was committed is written in the version after it; null: nowhere. */
   const committedAt = async (i: number): Promise<number | null> => {
     const after =
-      i + 1 < kept.length ? await readManifestCopy(store, orgId, kept[i]! + 1, options) : newest.manifest;
+      i + 1 < chain.length ? await readManifestCopy(store, orgId, chain[i]! + 1, options) : newest.manifest;
     return after?.previous_committed_at ?? null;
   };
-  let [low, high] = [0, kept.length];
+  let [low, high] = [0, chain.length];
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const at = await committedAt(middle);
-    if (at !== null && at <= asOf) low = middle + 1;
+    let known = middle;
+    let at = await committedAt(known);
+    while (at === null && known + 1 < high) at = await committedAt(++known);
+    if (at !== null && at <= asOf) low = known + 1;
     else high = middle;
   }
-  const version = kept[low - 1];
+  // Between two commits whose times are known lies one answer; where the second is not, any of two would be a guess.
+  const isExact = low === chain.length || (await committedAt(low)) !== null;
+  const version = isExact ? chain[low - 1] : undefined;
   const manifest = version === undefined ? null : await readManifestCopy(store, orgId, version, options);
   if (version === undefined || manifest === null) throw notKept(orgId, new Date(asOf).toISOString());
   return { version, committed_at: await committedAt(low - 1), manifest };
 }
 
+/** The kept versions that lead up to the current one. What lies below a gap was current at a time that nobody knows. */
+function unbroken(kept: readonly number[], current: number): number[] {
+  const older = kept.filter((version) => version < current);
+  let from = older.length;
+  while (from > 0 && older[from - 1] === current - 1 - (older.length - from)) from--;
+  return older.slice(from);
+}
+
 function notKept(orgId: string, what: string): RunfoldError {
   return new RunfoldError('VERSION_NOT_FOUND', `Org ${orgId} keeps nothing of ${what}.`, {
-    hint: 'See `runfold history`; `runfold policy set --time-travel` keeps versions for longer.',
+    hint: `\`runfold history --org ${orgId}\` lists the versions that can be read; \`runfold policy set --time-travel\` keeps versions for longer.`,
   });
 }

@@ -2,7 +2,7 @@ import type { CompactorContext } from '../../compactor/context.ts';
 import { type Found, find, garbageList } from '../../compactor/plan.ts';
 import { unreadableObjects } from '../../compactor/verify.ts';
 import { mapParallel } from '../core/concurrency.ts';
-import { CorruptError, errorMessage } from '../core/errors.ts';
+import { CorruptError, reasonFor } from '../core/errors.ts';
 import { entryTime, readEntries } from '../log/tail.ts';
 import type { Manifest, Part } from '../manifest/manifest.ts';
 import { decodeGroups } from '../snapshot/history-index.ts';
@@ -57,7 +57,12 @@ export interface Inspection {
     /** Since when the oldest of it waits out its grace. */
     oldest_at: number | null;
   };
-  /** What was read and made no sense. `check` reads everything. */
+  /** Whether every object was read, or only what is needed to tell the rest. */
+  checked: boolean;
+  /**
+   * What is in quarantine, and what was read now and made no sense. Not what `repair` released: nothing is missing for
+   * it, and it waits in `garbage`.
+   */
   corrupt: CorruptObject[];
 }
 
@@ -74,8 +79,10 @@ export async function inspectOrg(
   const found = await find(context, orgId, signal);
   const corrupt = new Map<string, CorruptObject>();
   const onCorrupt = (key: string, error: unknown) => {
-    corrupt.set(key, { key, reason: errorMessage(error) });
+    corrupt.set(key, { key, reason: reasonFor(key, error) });
   };
+  const { quarantine = [] } = found.current.manifest ?? {};
+  for (const { key, reason } of quarantine) onCorrupt(key, `in quarantine: ${reasonFor(key, reason)}`);
   const [tail, garbage] = await Promise.all([
     inspectTail(context, found, onCorrupt, signal),
     inspectGarbage(context, found, onCorrupt, signal),
@@ -83,10 +90,11 @@ export async function inspectOrg(
   ]);
   if (check) {
     for (const { meta, error } of await unreadableObjects(context, orgId, { signal }))
-      onCorrupt(meta.key, error);
+      if (!corrupt.has(meta.key)) onCorrupt(meta.key, error);
   }
+  for (const { key, released } of quarantine) if (released) corrupt.delete(key);
   const byKey = [...corrupt.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
-  return { org: orgId, manifest: inspectManifest(found), tail, garbage, corrupt: byKey };
+  return { org: orgId, manifest: inspectManifest(found), tail, garbage, checked: check, corrupt: byKey };
 }
 
 type OnCorrupt = (key: string, error: unknown) => void;

@@ -131,3 +131,10 @@ export function isRunfoldError(error: unknown): error is RunfoldError {
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** What is wrong with an object, for whoever shows its key beside it. Takes the message as well as the error. */
+export function reasonFor(key: string, error: unknown): string {
+  const message = errorMessage(error);
+  const known = `${key} is corrupt: `;
+  return message.startsWith(known) ? message.slice(known.length) : message;
+}

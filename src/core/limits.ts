@@ -111,6 +111,9 @@ export const defaultLimits = {
   /** How often the retention of archives is looked at. */
   traceRetentionEveryMs: 3_600_000,
 
+  /** Of an org whose version cannot be read, an error names at most so many that can. */
+  versionsToldMax: 20,
+
   /** The sweep looks at active runs whose row is older than this. */
   sweepAgeMs: 180_000,
 

@@ -90,6 +90,7 @@ export const inspectSchema = z.strictObject({
     .nullable(),
   tail: z.looseObject({ entries: count, records: count, bytes: count, oldest_at: iso.nullable() }),
   garbage: z.looseObject({ lists: count, objects: count, entries: count, parts: count, manifests: count }),
+  checked: z.boolean(),
   corrupt: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
 });
 
@@ -124,6 +125,8 @@ export const historySchema = z.strictObject({
       records: count,
       parts: count,
       bytes: count,
+      readable: z.enum(['all', 'head', 'none']),
+      why: z.string().nullable(),
     }),
   ),
 });
@@ -198,6 +201,7 @@ export const repairSchema = z.strictObject({
   runs: count,
   released: ids,
   discarded: ids,
+  lost_versions: z.array(count),
   unreadable: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
 });
 

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { presentParts, type Readability, readabilityOf } from '../../catalog/readable.ts';
 import { keptVersions } from '../../catalog/versions.ts';
 import { mapParallel } from '../../core/concurrency.ts';
 import { CorruptError, errorMessage } from '../../core/errors.ts';
@@ -12,7 +13,7 @@ import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
 import { iso } from '../times.ts';
 
-interface KeptVersion {
+interface KeptVersion extends Readability {
   version: number;
   current: boolean;
   /** Server time; null: not known. */
@@ -36,7 +37,7 @@ interface History {
 export function historyCommand(program: Command, signal: AbortSignal): void {
   program
     .command('history')
-    .description('the versions of an org that can be read, the current one first')
+    .description('the versions of an org that are kept, the current one first, and whether they can be read')
     .addOption(orgOption())
     .option('--limit <n>', 'at most so many', positiveInteger)
     .action(async ({ org, limit }: { org: string; limit?: number }, command: Command) => {
@@ -46,11 +47,13 @@ export function historyCommand(program: Command, signal: AbortSignal): void {
         show(output, found);
         return found;
       });
-      if (history.versions.some((version) => 'problem' in version)) throw new Exit(EXIT.problem);
+      // That a repair took parts of superseded versions is told; only what a repair would still mend is a problem.
+      if (history.versions.some((one) => 'problem' in one || (one.current && one.readable !== 'all')))
+        throw new Exit(EXIT.problem);
     });
 }
 
-/** Requests: GET manifest, LIST copies, and a GET per version shown. */
+/** Requests: GET manifest, LIST copies, LIST parts, and a GET per version shown. */
 async function historyOf(
   { store, limits }: Session,
   orgId: string,
@@ -71,7 +74,12 @@ async function historyOf(
     (version, stop) => readManifestCopy(store, orgId, version, { signal: stop }).catch(problemIfCorrupt),
     signal,
   );
-  const versions: History['versions'] = [{ ...summary(manifest), current: true, committed_at: committedAt }];
+  const present = await presentParts(store, orgId, { signal });
+  const quarantined = new Set(manifest.quarantine.map(({ key }) => key));
+  const readability = (one: Manifest) => readabilityOf(one, present, quarantined);
+  const versions: History['versions'] = [
+    { ...summary(manifest), current: true, committed_at: committedAt, ...readability(manifest) },
+  ];
   let after: Manifest | null = manifest;
   for (const [i, copy] of manifests.entries()) {
     const version = shown[i]!;
@@ -80,7 +88,7 @@ async function historyOf(
     if (typeof copy === 'string') versions.push({ version, current: false, problem: copy });
     else {
       const committed_at: number | null = after?.version === version + 1 ? after.previous_committed_at : null;
-      versions.push({ ...summary(copy), current: false, committed_at });
+      versions.push({ ...summary(copy), current: false, committed_at, ...readability(copy) });
     }
     after = typeof copy === 'string' ? null : copy;
   }
@@ -98,11 +106,14 @@ function summary({ version, created_at, rows, active, fold, parts }: Manifest) {
   return { version, created_at, rows, active, entries, records, parts: parts.length, bytes: size };
 }
 
+const READABLE = { all: 'yes', head: 'all but sealed runs', none: 'no' } as const;
+
 function show(output: Output, { org_id, versions, kept }: History): void {
   if (versions.length === 0) {
     output.line(`Org ${org_id} has no manifest: nothing of it was folded yet.`);
     return;
   }
+  const shown = versions.filter((version): version is KeptVersion => !('problem' in version));
   for (const version of versions)
     if ('problem' in version)
       output.note(`unreadable: version ${version.version}: ${plain(version.problem)}`);
@@ -116,9 +127,11 @@ function show(output: Output, { org_id, versions, kept }: History): void {
       { head: 'RECORDS', cell: ({ records }) => count(records), align: 'right' },
       { head: 'PARTS', cell: ({ parts }) => count(parts), align: 'right' },
       { head: 'SIZE', cell: (version) => bytes(version.bytes), align: 'right' },
+      { head: 'READABLE', cell: ({ readable }) => READABLE[readable] },
     ],
-    versions.filter((version): version is KeptVersion => !('problem' in version)),
+    shown,
   );
+  for (const { version, why } of shown) if (why !== null) output.line(`version ${count(version)}: ${why}`);
   const more = versions.length < kept ? ` of ${count(kept)} (--limit shows more)` : '';
   output.line(`\n${counted(versions.length, 'version')}${more} of org ${org_id}`);
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { openCompactor } from '../../../compactor/open.ts';
 import { systemClock } from '../../core/clock.ts';
+import { reasonFor } from '../../core/errors.ts';
 import { amplification } from '../compaction.ts';
 import { withSession } from '../context.ts';
 import { ago, bold, bytes, count, counted, duration, plain } from '../format.ts';
@@ -33,7 +34,7 @@ export function inspectCommand(program: Command, signal: AbortSignal): void {
     });
 }
 
-function show(output: Output, { org, manifest, tail, garbage, corrupt }: Inspection): void {
+function show(output: Output, { org, manifest, tail, garbage, checked, corrupt }: Inspection): void {
   if (manifest === null) output.line(`Org ${org} has no manifest: nothing of it was folded yet.`);
   else showManifest(output, manifest);
   section(output, 'Tail');
@@ -54,9 +55,12 @@ function show(output: Output, { org, manifest, tail, garbage, corrupt }: Inspect
     ],
     ['oldest', whenOf(garbage.oldest_at)],
   ]);
-  if (corrupt.length === 0) return;
   section(output, 'Corrupt');
   for (const { key, reason } of corrupt) output.line(`  ${plain(key)}: ${plain(reason)}`);
+  if (corrupt.length === 0) output.line(`  nothing ${checked ? 'in all objects of the catalog' : 'known'}`);
+  else output.line(`  What they said is missing or refused: runfold repair --org ${org} makes it good.`);
+  if (!checked)
+    output.line('  History parts and copies of manifests were not read: --check reads every object.');
 }
 
 function showManifest(output: Output, manifest: NonNullable<Inspection['manifest']>): void {
@@ -84,8 +88,10 @@ function showManifest(output: Output, manifest: NonNullable<Inspection['manifest
     ['tombstones', count(manifest.tombstones.length)],
     ['quarantine', count(quarantine.length)],
   ]);
-  for (const { key, reason, since } of quarantine)
-    output.line(`  ${iso(since)} ${plain(key)}: ${plain(reason)}`);
+  for (const { key, reason, since, released } of quarantine) {
+    const state = released ? 'released by a repair, waits to be deleted' : plain(reasonFor(key, reason));
+    output.line(`  ${iso(since)} ${plain(key)}: ${state}`);
+  }
   section(output, 'Parts');
   output.table(
     [

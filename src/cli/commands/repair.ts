@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Repaired, repairOrg } from '../../../compactor/repair.ts';
+import { reasonFor } from '../../core/errors.ts';
 import { type CommandContext, withSession } from '../context.ts';
 import { count, counted, plain } from '../format.ts';
 import { orgOption } from '../options.ts';
@@ -52,17 +53,23 @@ async function repair(
 
 function show(
   output: Output,
-  { org_id, version, runs, released, discarded, unreadable }: Repaired,
+  { org_id, version, runs, released, discarded, lost_versions, unreadable }: Repaired,
   dryRun: boolean,
 ) {
   for (const key of released) output.line(`released: ${key}`);
-  if (released.length > 0 && !dryRun) {
+  for (const key of discarded) output.line(`discarded: ${key}`);
+  if (released.length > 0) {
     output.line(
-      'Released entries are deleted by a compact once their grace is over (2 min); until then verify names them.',
+      'What released entries said is made good. verify and inspect pass them over, and a compact deletes them once their grace is over (2 min).',
     );
   }
-  for (const key of discarded) output.line(`discarded: ${key}`);
-  for (const { key, reason } of unreadable) output.note(`unreadable: ${key}: ${plain(reason)}`);
+  if (lost_versions.length > 0) {
+    output.line(
+      `Time travel cannot read, or not all of, ${lost_versions.length === 1 ? 'version' : 'versions'} ${lost_versions.join(', ')}: see runfold history --org ${org_id}.`,
+    );
+  }
+  for (const { key, reason } of unreadable)
+    output.note(`unreadable: ${key}: ${plain(reasonFor(key, reason))}`);
   const verb = dryRun ? 'would become' : 'is now';
   output.line(
     `Org ${org_id} ${verb} version ${count(version)} with ${counted(runs, 'run')}` +
