@@ -105,6 +105,7 @@ export async function prepare(
     feature_versions: FEATURE_VERSIONS,
     created_at: listedAt,
     previous_committed_at: current.committedAt,
+    lost: undefined,
     covers_until: Math.max(
       0,
       Math.min(listedAt - context.limits.entryLagMaxMs, work.oldestKept ?? Number.POSITIVE_INFINITY),

@@ -284,6 +284,7 @@ async function replaceable(
       version: manifest.version + 1,
       fold: NOTHING_FOLDED,
       previous_committed_at: null,
+      lost: true,
     },
     generation,
     committedAt: null,

@@ -33,10 +33,11 @@ export async function presentParts(
 
 /** `quarantined`: keys that the current version has in quarantine; a part among them is there and cannot be read. */
 export function readabilityOf(
-  { org_id, parts }: Manifest,
+  { org_id, parts, lost }: Manifest,
   present: ReadonlySet<string>,
   quarantined: ReadonlySet<string>,
 ): Readability {
+  if (lost) return { readable: 'none', why: 'its manifest was lost before a repair' };
   let readable: Readability['readable'] = 'all';
   const why: string[] = [];
   for (const { name, level, inline } of parts) {

@@ -67,7 +67,7 @@ async function byNumber(
   if (!Number.isSafeInteger(version) || version < 1) throw new InputError(`${version} is not a version.`);
   if (version === newest.version) return newest;
   const manifest = version < newest.version ? await readManifestCopy(store, orgId, version, options) : null;
-  if (manifest === null) throw notKept(orgId, `version ${version}`);
+  if (manifest === null || manifest.lost) throw notKept(orgId, `version ${version}`, manifest);
   return { version, committed_at: null, manifest };
 }
 
@@ -100,7 +100,8 @@ async function byTime(
   const isExact = low === chain.length || (await committedAt(low)) !== null;
   const version = isExact ? chain[low - 1] : undefined;
   const manifest = version === undefined ? null : await readManifestCopy(store, orgId, version, options);
-  if (version === undefined || manifest === null) throw notKept(orgId, new Date(asOf).toISOString());
+  if (version === undefined || manifest === null || manifest.lost)
+    throw notKept(orgId, new Date(asOf).toISOString(), manifest);
   return { version, committed_at: await committedAt(low - 1), manifest };
 }
 
@@ -112,8 +113,9 @@ function unbroken(kept: readonly number[], current: number): number[] {
   return older.slice(from);
 }
 
-function notKept(orgId: string, what: string): RunfoldError {
-  return new RunfoldError('VERSION_NOT_FOUND', `Org ${orgId} keeps nothing of ${what}.`, {
+function notKept(orgId: string, what: string, manifest: Manifest | null): RunfoldError {
+  const why = manifest?.lost ? `: the manifest of version ${manifest.version} was lost before a repair` : '';
+  return new RunfoldError('VERSION_NOT_FOUND', `Org ${orgId} keeps nothing of ${what}${why}.`, {
     hint: `\`runfold history --org ${orgId}\` lists the versions that can be read; \`runfold policy set --time-travel\` keeps versions for longer.`,
   });
 }

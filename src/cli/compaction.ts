@@ -9,6 +9,7 @@ import { PART_CODECS, type PartCodecName } from '../snapshot/codec.ts';
 import { showArchived } from './archived.ts';
 import { count, counted, dim, plain } from './format.ts';
 import { orgsOption, positiveInteger } from './options.ts';
+import { noteFailure } from './orgs.ts';
 import type { Output } from './output.ts';
 import { parseShard, type Shard, shardOfTask } from './shard.ts';
 
@@ -152,8 +153,7 @@ function chores({ swept, expired, archived, orphans, exported }: Exclude<PassRes
 export function showResults(output: Output, results: readonly PassResult[]): void {
   for (const result of results) {
     const failures = result.outcome === 'failed' ? [result] : chores(result).filter(isFailure);
-    for (const { message, code } of failures)
-      output.note(`failed: org ${result.org_id}: ${plain(message)} (${code})`);
+    for (const failure of failures) noteFailure(output, result.org_id, failure);
     if (result.outcome !== 'failed' && result.quarantined > 0) {
       const objects = counted(result.quarantined, 'unreadable object', 'unreadable objects');
       output.note(`quarantined: org ${result.org_id}: ${objects}; see runfold inspect`);

@@ -33,6 +33,19 @@ export function duration(ms: number): string {
   return ms < 2 * 86_400_000 ? `${count(ms / 3_600_000)} h` : `${count(ms / 86_400_000)} d`;
 }
 
+const UNITS = [
+  [86_400_000, 'd'],
+  [3_600_000, 'h'],
+  [60_000, 'min'],
+  [1_000, 's'],
+] as const;
+
+/** What somebody has set, nothing rounded off: `50 h`, `140 min`. */
+export function exactDuration(ms: number): string {
+  const [size, unit] = UNITS.find(([size]) => ms % size === 0) ?? [1, 'ms'];
+  return `${count(ms / size)} ${unit}`;
+}
+
 /** `3 min ago`. */
 export function ago(ms: number, now: number): string {
   return now - ms < 1_000 ? 'just now' : `${duration(Math.max(0, now - ms))} ago`;

@@ -54,11 +54,20 @@ export async function forEachOrg<T extends { org_id: string }>(
     const result = await safely(signal, () => work(orgId));
     if (isFailure(result)) {
       results.push({ org_id: orgId, ...result });
-      output.note(`failed: org ${orgId}: ${plain(result.message)} (${result.code})`);
+      noteFailure(output, orgId, result);
     } else {
       results.push(result);
       good.push(result);
     }
   }
   return { results, good };
+}
+
+/** One line on standard error; what to do about it where that is known. */
+export function noteFailure(output: Output, orgId: string, { code, message }: Failure): void {
+  const remedy =
+    code === 'CORRUPT'
+      ? `; run runfold verify --org ${orgId}, and runfold repair --org ${orgId} to rebuild from its canonical runs`
+      : '';
+  output.note(`failed: org ${orgId}: ${plain(message)} (${code})${remedy}`);
 }

@@ -25,23 +25,37 @@ export function shardOfTask(
   env: Readonly<Record<string, string | undefined>>,
   count?: number,
 ): Shard | undefined {
-  const cloudRun = env['CLOUD_RUN_TASK_INDEX'];
-  if (cloudRun !== undefined) {
-    return parseShard(`${cloudRun}/${count ?? env['CLOUD_RUN_TASK_COUNT'] ?? ''}`);
+  const shards = count?.toString() ?? env['RUNFOLD_SHARD_COUNT'];
+  for (const { index, counts } of JOBS) {
+    const task = env[index];
+    if (task === undefined || task === '') continue;
+    const of = count?.toString() ?? (counts === null ? shards : env[counts]);
+    if (of === undefined || of === '') {
+      throw new InputError(`This is a task of a job (${index}), but how many there are is not known.`, {
+        hint: `Say --shards N or set ${counts ?? 'RUNFOLD_SHARD_COUNT'} to the tasks of the job; --shard 0/1 takes all orgs.`,
+      });
+    }
+    return shardOf(index, task, of);
   }
-  const kubernetes = env['JOB_COMPLETION_INDEX'];
-  const shards = count ?? env['RUNFOLD_SHARD_COUNT'];
-  if (kubernetes !== undefined && shards !== undefined) return parseShard(`${kubernetes}/${shards}`);
-  if (kubernetes === undefined && shards === undefined) return undefined;
-  throw new InputError(
-    kubernetes === undefined
-      ? 'The number of shards is known, but not which of them this is.'
-      : 'This is a task of an Indexed Job (JOB_COMPLETION_INDEX), but how many there are is not known.',
-    {
-      hint:
-        kubernetes === undefined
-          ? 'Say --shard I/N, or run it where JOB_COMPLETION_INDEX or CLOUD_RUN_TASK_INDEX is set.'
-          : 'Say --shards N or set RUNFOLD_SHARD_COUNT to the completions of the job; --shard 0/1 takes all orgs.',
-    },
-  );
+  if (shards === undefined) return undefined;
+  throw new InputError('The number of shards is known, but not which of them this is.', {
+    hint: 'Say --shard I/N, or run it where JOB_COMPLETION_INDEX or CLOUD_RUN_TASK_INDEX is set.',
+  });
+}
+
+/** Kubernetes does not tell its tasks how many there are. */
+const JOBS = [
+  { index: 'CLOUD_RUN_TASK_INDEX', counts: 'CLOUD_RUN_TASK_COUNT' },
+  { index: 'JOB_COMPLETION_INDEX', counts: null },
+] as const;
+
+function shardOf(variable: string, index: string, count: string): Shard {
+  try {
+    return parseShard(`${index}/${count}`);
+  } catch (cause) {
+    throw new InputError(`${variable} is ${JSON.stringify(index)}, which is no shard of ${count}.`, {
+      hint: 'It counts from 0: the number of shards must be that of the tasks of the job.',
+      cause,
+    });
+  }
 }

@@ -96,6 +96,8 @@ export const manifestSchema = z.looseObject({
   created_at: time,
   /** Server time at which the version before this one was committed; null for the first. */
   previous_committed_at: time.nullable(),
+  /** Only in a copy that `repair` put in the place of a version whose manifest was lost: what it held, nobody knows. */
+  lost: z.literal(true).optional(),
   /** Every acknowledged entry named before this server time is folded. */
   covers_until: time,
   parts: z.array(partSchema),

@@ -9,7 +9,7 @@ import { verifyOrg } from '../../compactor/verify.ts';
 import { inspectOrg } from '../../src/cli/inspection.ts';
 import { readManifest } from '../../src/manifest/manifest-store.ts';
 import { openFileStore } from '../../src/store/file.ts';
-import { logPrefix, manifestCopyKey, partKey } from '../../src/store/keys.ts';
+import { logPrefix, manifestCopyKey, manifestKey, partKey } from '../../src/store/keys.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type World, worldOn } from '../support/world.ts';
 import { historySchema, inspectSchema, repairSchema } from './contract.ts';
@@ -171,5 +171,38 @@ describe('what rotted is told by inspect, verify and repair in one voice', () =>
       await expect(version(at.world, { asOf })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
     expect((await version(at.world, { asOf: third + 1 })).version).toBe(3);
     expect((await version(at.world, { asOf: fourth + 1 })).version).toBe(4);
+  });
+});
+
+describe('a lost manifest', () => {
+  it('is no version that can be read: what stands for it keeps the chain, and answers nobody', async () => {
+    const at = await kept();
+    rot(at.dir, manifestKey(ORG));
+    // Others are not stopped; who runs the pass is told what to do.
+    const pass = await at.runfold('compact', '--all');
+    expect(pass.stderr).toContain(
+      `(CORRUPT); run runfold verify --org ${ORG}, and runfold repair --org ${ORG}`,
+    );
+    await repairOrg(at.world.compactor, ORG);
+    expect((await at.clock.run(verifyOrg(at.world.compactor, ORG))).problems).toEqual([]);
+    await at.world.compact();
+    const history = historySchema.parse(
+      JSON.parse((await at.runfold('history', '--org', ORG, '--json')).stdout),
+    );
+    expect(history.versions.map(({ version, readable }) => [version, readable])).toEqual([
+      [5, 'all'],
+      [4, 'none'],
+      [3, 'all'],
+      [2, 'all'],
+      [1, 'all'],
+    ]);
+    await expect(version(at.world, { version: 4 })).rejects.toMatchObject({
+      code: 'VERSION_NOT_FOUND',
+      message: expect.stringContaining('was lost before a repair'),
+    });
+    const [, , third, fourth] = at.committed as [number, number, number, number];
+    for (const asOf of [third + 1, fourth + 1])
+      await expect(version(at.world, { asOf })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
+    expect(await runsOf(at.world, { version: 3 })).toBe(9);
   });
 });

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { compactOrg } from '../../compactor/compact.ts';
+import { exactDuration } from '../../src/cli/format.ts';
 import { parseShard, shardOfTask } from '../../src/cli/shard.ts';
 import { parseDuration } from '../../src/cli/times.ts';
 import { openFileStore } from '../../src/store/file.ts';
@@ -433,7 +434,18 @@ describe('shards', () => {
       expect(() => parseShard(wrong)).toThrow();
     expect(shardOfTask({})).toBeUndefined();
     expect(() => shardOfTask({ RUNFOLD_SHARD_COUNT: '3' })).toThrow('not which of them');
-    expect(() => shardOfTask({ CLOUD_RUN_TASK_INDEX: '0' })).toThrow();
+    expect(() => shardOfTask({ CLOUD_RUN_TASK_INDEX: '0' })).toThrow('how many there are is not known');
+    expect(() => shardOfTask({ JOB_COMPLETION_INDEX: '3' }, 2)).toThrow(
+      'JOB_COMPLETION_INDEX is "3", which is no shard of 2',
+    );
+    // Empty is what a template leaves where nothing is set.
+    expect(shardOfTask({ JOB_COMPLETION_INDEX: '', CLOUD_RUN_TASK_INDEX: '' })).toBeUndefined();
+    expect([7_200_000, 8_400_000, 180_000_000, 1_500].map(exactDuration)).toEqual([
+      '2 h',
+      '140 min',
+      '50 h',
+      '1,500 ms',
+    ]);
     expect(parseDuration('90m')).toBe(5_400_000);
     for (const wrong of ['', '90', '0d', '1y', '-1d', 'off']) expect(() => parseDuration(wrong)).toThrow();
   });

@@ -4,7 +4,7 @@ import { systemClock } from '../../core/clock.ts';
 import { reasonFor } from '../../core/errors.ts';
 import { amplification } from '../compaction.ts';
 import { withSession } from '../context.ts';
-import { ago, bold, bytes, count, counted, duration, plain } from '../format.ts';
+import { ago, bold, bytes, count, counted, exactDuration, plain } from '../format.ts';
 import { type Inspection, inspectOrg } from '../inspection.ts';
 import { orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
@@ -81,8 +81,8 @@ function showManifest(output: Output, manifest: NonNullable<Inspection['manifest
       `${counted(totals.entries, 'entry', 'entries')}, ${counted(totals.records, 'record')}, ${counted(totals.rows_written, 'row')} written`,
     ],
     ['amplification', `${amplification(manifest.write_amplification)} rows written per run`],
-    ['retain', policy.retain_ms === null ? 'off' : duration(policy.retain_ms)],
-    ['time travel', policy.time_travel_ms === 0 ? 'off' : duration(policy.time_travel_ms)],
+    ['retain', policy.retain_ms === null ? 'off' : exactDuration(policy.retain_ms)],
+    ['time travel', policy.time_travel_ms === 0 ? 'off' : exactDuration(policy.time_travel_ms)],
     ['horizon', horizon === null ? '-' : iso(horizon)],
     ['open intents', count(manifest.intents.length)],
     ['tombstones', count(manifest.tombstones.length)],

@@ -9,7 +9,7 @@ import type { Policy } from '../../manifest/manifest.ts';
 import { type CurrentManifest, readManifest, readManifestCopy } from '../../manifest/manifest-store.ts';
 import type { Session } from '../../session.ts';
 import { type CommandContext, withSession } from '../context.ts';
-import { count, counted, duration } from '../format.ts';
+import { count, counted, exactDuration } from '../format.ts';
 import { durationOrOff, orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
 import { iso } from '../times.ts';
@@ -123,10 +123,12 @@ function show(
   { retain_ms, time_travel_ms, trace_retain_ms = null }: Policy,
   horizon: number | null,
 ): void {
-  output.line(`retain        ${retain_ms === null ? 'off: runs are never forgotten' : duration(retain_ms)}`);
-  output.line(`time travel   ${time_travel_ms === 0 ? 'off' : duration(time_travel_ms)}`);
   output.line(
-    `logs          ${trace_retain_ms === null ? 'off: archives are never deleted' : duration(trace_retain_ms)}`,
+    `retain        ${retain_ms === null ? 'off: runs are never forgotten' : exactDuration(retain_ms)}`,
+  );
+  output.line(`time travel   ${time_travel_ms === 0 ? 'off' : exactDuration(time_travel_ms)}`);
+  output.line(
+    `logs          ${trace_retain_ms === null ? 'off: archives are never deleted' : exactDuration(trace_retain_ms)}`,
   );
   output.line(`horizon       ${horizon === null ? '-' : iso(horizon)}`);
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { everyOrg } from '../../../compactor/backfill-source.ts';
+import { everyOrg, mustExist } from '../../../compactor/backfill-source.ts';
 import type { CompactorContext } from '../../../compactor/context.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { type Verified, verifyOrg } from '../../../compactor/verify.ts';
@@ -20,6 +20,8 @@ export function verifyCommand(program: Command, signal: AbortSignal): void {
       if (org !== undefined && all) throw new InputError('--org and --all exclude each other.');
       const ok = await withSession(command, signal, async ({ session, output }) => {
         const context = await openCompactor(session);
+        // A name that is mistyped must not pass for an org without a problem.
+        for (const orgId of org ?? []) await mustExist(context, orgId, signal);
         const verified = await verifyAll(context, output, org ?? (await everyOrg(context, signal)), signal);
         return report(output, verified);
       });
