@@ -1,3 +1,4 @@
+import { brand } from '../core/brand.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { errorMessage, InputError } from '../core/errors.ts';
 import { defaultLimits } from '../core/limits.ts';
@@ -22,6 +23,10 @@ export interface CallOptions {
 
 /** What the service refused, by its stable code. */
 export class ServiceError extends Error {
+  static {
+    brand(ServiceError, 'ServiceError');
+  }
+
   override readonly name = 'ServiceError';
   readonly status: number;
   readonly code: ServiceErrorCode | 'UNKNOWN';
@@ -38,18 +43,28 @@ export class ServiceError extends Error {
   }
 }
 
-/** Nothing answered at this address, after all attempts: what was sent may have arrived all the same. Repeat it. */
+/**
+ * Nothing answered at this address, or the answer broke off, after all attempts: what was sent may have arrived all the
+ * same. Repeat it. `outcome`: of a write nobody knows; a read has changed nothing.
+ */
 export class UnreachableError extends Error {
+  static {
+    brand(UnreachableError, 'UnreachableError');
+  }
+
   override readonly name = 'UnreachableError';
   readonly code = 'UNREACHABLE';
   /** Of the service, as the client was given it. */
   readonly url: string;
+  readonly outcome: 'unknown' | 'unchanged';
   readonly hint = 'See whether the service runs, and whether the address is its own. Repeats are safe.';
 
-  constructor(url: string, cause: unknown) {
-    const { cause: reason = cause } = cause as { cause?: unknown };
-    super(`No answer from ${url}: ${reasonOf(reason)}.`, { cause });
+  constructor(url: string, method: string, cause: unknown, began = false) {
+    const { cause: reason = cause } = (cause ?? {}) as { cause?: unknown };
+    const what = began ? `The answer of ${url} broke off` : `No answer from ${url}`;
+    super(`${what}: ${reasonOf(reason)}.`, { cause });
     this.url = url;
+    this.outcome = method === 'GET' ? 'unchanged' : 'unknown';
   }
 }
 
@@ -78,18 +93,50 @@ export class Http {
     this.#attemptsMax = attemptsMax;
   }
 
-  async json<T>(method: string, path: string, options: RequestOptions): Promise<T> {
-    return (await (await this.send(method, path, options)).json()) as T;
+  json<T>(method: string, path: string, options: RequestOptions): Promise<T> {
+    return this.whole(method, path, options, (response) => response.json() as Promise<T>);
+  }
+
+  /** With the answer read to its end: one that breaks off on the way is asked for again, as one that never came. */
+  whole<T>(
+    method: string,
+    path: string,
+    options: RequestOptions,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> {
+    return this.#repeat(method, path, options, async (response) => {
+      try {
+        return await read(response);
+      } catch (error) {
+        // `fetch` says TypeError where the connection broke, and JSON SyntaxError where that was not noticed.
+        if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
+        throw this.brokenOff(method, error);
+      }
+    });
+  }
+
+  /** An answer that is read later, by whoever asked for it. */
+  send(method: string, path: string, options: RequestOptions): Promise<Response> {
+    return this.#repeat(method, path, options, async (response) => response);
+  }
+
+  brokenOff(method: string, cause: unknown): UnreachableError {
+    return new UnreachableError(this.#url, method, cause, true);
   }
 
   /** Throws ServiceError for what the service refused, UnreachableError where it did not answer. */
-  async send(method: string, path: string, options: RequestOptions): Promise<Response> {
+  async #repeat<T>(
+    method: string,
+    path: string,
+    options: RequestOptions,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       const last = attempt + 1 >= this.#attemptsMax;
       let waitMs = backoffMs(attempt, defaultLimits, systemRandom);
       try {
         const response = await this.#once(method, path, options);
-        if (response.ok) return response;
+        if (response.ok) return await read(response);
         const error = new ServiceError(response.status, await problemOf(response));
         if (last || !RETRYABLE.has(response.status)) throw error;
         waitMs = Math.max(waitMs, retryAfterMs(response));
@@ -121,7 +168,7 @@ export class Http {
       // `fetch` says TypeError for all that went wrong on the way, and for an address that is none.
       if (!(error instanceof TypeError)) throw error;
       if ((error.cause as { code?: unknown } | undefined)?.code !== 'ERR_INVALID_URL')
-        throw new UnreachableError(this.#url, error);
+        throw new UnreachableError(this.#url, method, error);
       throw new InputError(`${JSON.stringify(this.#url)} is not the address of a service.`, {
         hint: 'It looks like https://runfold.example.com.',
         cause: error,

@@ -18,6 +18,9 @@ export interface TraceText {
   text: string;
 }
 
+/** Streams in a row that may break off without a byte of the log. */
+const BREAKS_MAX = 5;
+
 /** The log of a run's attempts. Every call may be repeated. */
 export class TraceClient {
   readonly #http: Http;
@@ -47,11 +50,11 @@ export class TraceClient {
     const { attempt, from = 0, to } = range;
     const headers = { range: `bytes=${from}-${to === undefined ? '' : to - 1}`, accept: 'text/plain' };
     try {
-      const answer = await this.#http.send('GET', `${this.#path}${queryOf({ attempt })}`, {
-        headers,
-        ...options,
+      const path = `${this.#path}${queryOf({ attempt })}`;
+      return await this.#http.whole('GET', path, { headers, ...options }, async (answer) => {
+        const bytes = new Uint8Array(await answer.arrayBuffer());
+        return { offset: from, bytes, ...stateOf(answer.headers) };
       });
-      return { offset: from, bytes: new Uint8Array(await answer.arrayBuffer()), ...stateOf(answer.headers) };
     } catch (error) {
       if (!(error instanceof ServiceError) || error.code !== 'RANGE_NOT_SATISFIABLE') throw error;
       const {
@@ -75,19 +78,34 @@ export class TraceClient {
     options: CallOptions = {},
   ): AsyncGenerator<TraceText, void, void> {
     let { from = 0, attempt } = range;
-    for (;;) {
+    for (let idle = 0; ; ) {
       const path = `${this.#path}/follow${queryOf({ attempt, from })}`;
       const answer = await this.#http.send('GET', path, {
         headers: { accept: 'text/event-stream' },
         ...options,
       });
-      for await (const { event, id, data } of eventsOf(answer)) {
-        if (event === 'end') return;
-        if (event === 'problem') throw new ServiceError(500, JSON.parse(data) as Record<string, unknown>);
-        if (event !== 'text') continue;
-        yield JSON.parse(data) as TraceText;
-        // A reconnect must not go on in the log of a later attempt.
-        [attempt, from] = id.split('-').map(Number) as [number, number];
+      const events = eventsOf(answer);
+      try {
+        for (;;) {
+          const next = await events.next().catch((cause: unknown) => {
+            // Once more; but not for ever where nothing comes in between.
+            if (!(cause instanceof TypeError)) throw cause;
+            if (++idle >= BREAKS_MAX) throw this.#http.brokenOff('GET', cause);
+            return null;
+          });
+          if (next === null || next.done) break;
+          const { event, id, data } = next.value;
+          if (event === 'end') return;
+          if (event === 'problem') throw new ServiceError(500, JSON.parse(data) as Record<string, unknown>);
+          if (event !== 'text') continue;
+          idle = 0;
+          yield JSON.parse(data) as TraceText;
+          // A reconnect must not go on in the log of a later attempt.
+          [attempt, from] = id.split('-').map(Number) as [number, number];
+        }
+      } finally {
+        // Nobody reads on: the connection is free.
+        await events.return();
       }
     }
   }

@@ -1,3 +1,5 @@
+import { brand } from './brand.ts';
+
 /** Stable error codes. A code never changes its meaning; new ones may be added. */
 export type ErrorCode =
   | 'ARTIFACT_NOT_FOUND'
@@ -46,6 +48,10 @@ export interface ErrorOptions {
  * Anything else that escapes is a defect.
  */
 export class RunfoldError extends Error {
+  static {
+    brand(RunfoldError, 'RunfoldError');
+  }
+
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly details: Record<string, unknown>;
@@ -61,19 +67,31 @@ export class RunfoldError extends Error {
 
 /** The input breaks a rule. Nothing was changed; correct it and call again. */
 export class InputError extends RunfoldError {
+  static {
+    brand(InputError, 'InputError');
+  }
+
   constructor(message: string, options: ErrorOptions = {}) {
     super('INVALID_INPUT', message, options);
   }
 }
 
 /** An illegal or stale lifecycle event. Nothing was changed; do not repeat it unchanged. */
-export class LifecycleError extends RunfoldError {}
+export class LifecycleError extends RunfoldError {
+  static {
+    brand(LifecycleError, 'LifecycleError');
+  }
+}
 
 /**
  * A store call definitely had no effect (a recorder call that went further answers OUTCOME_UNKNOWN instead). `retryable` says whether the same call may succeed later;
  * `retryAfterMs` is the store's own wish where it named one.
  */
 export class StoreError extends RunfoldError {
+  static {
+    brand(StoreError, 'StoreError');
+  }
+
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
 
@@ -93,6 +111,10 @@ export class StoreError extends RunfoldError {
  * every runfold operation is idempotent. Never undo anything because of this error.
  */
 export class OutcomeUnknownError extends RunfoldError {
+  static {
+    brand(OutcomeUnknownError, 'OutcomeUnknownError');
+  }
+
   constructor(message: string, options: ErrorOptions = {}) {
     super('OUTCOME_UNKNOWN', message, { hint: 'Repeat the same call; repeats are safe.', ...options });
   }
@@ -100,6 +122,10 @@ export class OutcomeUnknownError extends RunfoldError {
 
 /** Stored bytes are not what was written. They were neither used nor deleted. */
 export class CorruptError extends RunfoldError {
+  static {
+    brand(CorruptError, 'CorruptError');
+  }
+
   readonly key: string;
 
   constructor(key: string, reason: string, options: ErrorOptions = {}) {
@@ -114,6 +140,10 @@ export class CorruptError extends RunfoldError {
 
 /** The object was written by a newer runfold. */
 export class FormatError extends RunfoldError {
+  static {
+    brand(FormatError, 'FormatError');
+  }
+
   constructor(key: string, what: string, options: ErrorOptions = {}) {
     super('UNSUPPORTED_FORMAT', `${key}: ${what}`, {
       hint: 'Upgrade runfold on this machine to the version that wrote it, or newer.',

@@ -73,7 +73,7 @@ export interface ListOptions extends CallOptions {
 }
 
 /** The generation of an object that does not exist. */
-export const ABSENT = Symbol('absent');
+export const ABSENT: unique symbol = Symbol.for('runfold.absent');
 
 export interface ObjectMeta {
   readonly key: string;

@@ -1,15 +1,18 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
+import { ServiceError } from '../../src/client/http.ts';
 import { crc32c, crc32cFromBase64, crc32cToBase64 } from '../../src/core/crc32c.ts';
 import {
   CorruptError,
   errorMessage,
   FormatError,
   isRunfoldError,
+  RunfoldError,
   StoreError,
 } from '../../src/core/errors.ts';
 import { defaultLimits, limits } from '../../src/core/limits.ts';
 import { checkStored, encodeStored, parseStored } from '../../src/core/stored-json.ts';
+import { ABSENT } from '../../src/store/object-store.ts';
 
 const bytes = (n: number, of: (i: number) => number) => Uint8Array.from({ length: n }, (_, i) => of(i));
 
@@ -105,5 +108,29 @@ describe('errors', () => {
     expect(new CorruptError('k', 'why').details).toEqual({ key: 'k', reason: 'why' });
     expect(new FormatError('k', 'what')).toMatchObject({ code: 'UNSUPPORTED_FORMAT', details: { key: 'k' } });
     expect([errorMessage(error), errorMessage('text')]).toEqual(['slow down', 'text']);
+  });
+});
+
+describe('two copies of the package in one process', () => {
+  it('know the errors and the words of each other', async () => {
+    vi.resetModules();
+    const errors = await import('../../src/core/errors.ts');
+    const store = await import('../../src/store/object-store.ts');
+    const client = await import('../../src/client/http.ts');
+    expect(errors.RunfoldError).not.toBe(RunfoldError);
+    const corrupt = new errors.CorruptError('a/key', 'a reason');
+    expect(corrupt).toBeInstanceOf(CorruptError);
+    expect(corrupt).toBeInstanceOf(RunfoldError);
+    expect(isRunfoldError(corrupt)).toBe(true);
+    expect(corrupt).not.toBeInstanceOf(FormatError);
+    expect(new Error('x')).not.toBeInstanceOf(RunfoldError);
+    expect(new client.ServiceError(500, {})).toBeInstanceOf(ServiceError);
+    expect(store.ABSENT).toBe(ABSENT);
+    // What somebody derives is told by its prototype.
+    class Own extends CorruptError {}
+    expect(corrupt).not.toBeInstanceOf(Own);
+    expect(new Own('a', 'b')).toBeInstanceOf(Own);
+    expect(new Own('a', 'b')).toBeInstanceOf(errors.RunfoldError);
+    for (const one of [null, undefined, 1, 'x']) expect(isRunfoldError(one)).toBe(false);
   });
 });

@@ -443,6 +443,78 @@ describe('operations and documents', () => {
     }
   });
 
+  it('the client tells of an answer that broke off, and asks for it again before', async () => {
+    const reset = Object.assign(new Error('other side closed'), { code: 'UND_ERR_SOCKET' });
+    const broken = new TypeError('terminated', { cause: reset });
+    let tries = 0;
+    const breaking = (times: number, whole: string) => async () => {
+      const isBroken = ++tries <= times;
+      const body = new ReadableStream<Uint8Array>({
+        start(to) {
+          to.enqueue(new TextEncoder().encode(isBroken ? whole.slice(0, 5) : whole));
+          if (isBroken) to.error(broken);
+          else to.close();
+        },
+      });
+      return new Response(body, { headers: { 'content-type': 'application/json' } });
+    };
+    const org = (fetch: () => Promise<Response>) =>
+      createClient({ url: 'http://x', token: 't', attemptsMax: 2, fetch }).org(ORG);
+    expect(await org(breaking(1, '{"tables":[],"next":null}')).tables()).toEqual({ tables: [], next: null });
+    expect(tries).toBe(2);
+    const read = org(breaking(9, '{"tables":[],"next":null}')).tables();
+    await expect(read).rejects.toMatchObject({
+      code: 'UNREACHABLE',
+      outcome: 'unchanged',
+      cause: broken,
+      message: 'The answer of http://x broke off: other side closed.',
+    });
+    const write = org(breaking(9, '{"run_id":"r"}')).create({ run_id: 'r' });
+    await expect(write).rejects.toMatchObject({ code: 'UNREACHABLE', outcome: 'unknown', cause: broken });
+    // A server that ends early without a word leaves half of the JSON.
+    const half = org(async () => new Response('{"tables":')).tables();
+    await expect(half).rejects.toBeInstanceOf(UnreachableError);
+  });
+
+  it('the client takes up a stream of a log that broke off, not for ever', async () => {
+    const event = (from: number, text: string) =>
+      `event: text\nid: 1-${from + text.length}\ndata: ${JSON.stringify({ offset: from, text })}\n\n`;
+    const asked: string[] = [];
+    const answers = [
+      event(0, 'ab'),
+      event(2, 'cd'),
+      null,
+      null,
+      `${event(4, 'e')}event: end\nid: 1-5\ndata: {}\n\n`,
+    ];
+    const fetch = async (input: unknown) => {
+      asked.push(new URL(String(input)).search);
+      const text = answers.length > 1 ? answers.shift() : answers[0];
+      const body = new ReadableStream<Uint8Array>({
+        async pull(to) {
+          if (text === null || text === undefined || asked.length > 90)
+            return to.error(new TypeError('terminated'));
+          to.enqueue(new TextEncoder().encode(text));
+          await new Promise((next) => setTimeout(next, 5));
+          to.error(new TypeError('terminated'));
+        },
+      });
+      return new Response(body);
+    };
+    const { trace } = createClient({ url: 'http://x', token: 't', fetch: fetch as typeof globalThis.fetch })
+      .org(ORG)
+      .run('r');
+    let text = '';
+    for await (const piece of trace.follow()) text += piece.text;
+    expect(text).toBe('abcde');
+    expect(asked).toEqual(['?from=0', '?attempt=1&from=2', ...Array(3).fill('?attempt=1&from=4')]);
+    answers.splice(0, 9, null);
+    const never = (async () => {
+      for await (const _ of trace.follow()) throw new Error('nothing was sent');
+    })();
+    await expect(never).rejects.toMatchObject({ code: 'UNREACHABLE', outcome: 'unchanged' });
+  });
+
   it('the client tells what could not be reached, once it has tried', async () => {
     const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
     let tries = 0;
