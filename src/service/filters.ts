@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import type { RunFilter } from '../catalog/views.ts';
 import { RUN_STATUSES, type RunStatus } from '../runs/run.ts';
+import { integer } from './integers.ts';
 
 export const name = z.string().max(2_048);
-const time = z.coerce.number().int().nonnegative();
+const time = integer(0);
 
 /** Query parameters that say which runs are meant; docs/SERVICE.md has them. */
 export const filters = {

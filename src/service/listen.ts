@@ -1,5 +1,8 @@
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { createAdaptorServer } from '@hono/node-server';
+import { Problem, refusalOf, type ServiceErrorCode } from './problem.ts';
 import type { Service } from './service.ts';
 
 export interface Listening {
@@ -17,7 +20,6 @@ export async function listen(service: Service, options: { port: number; host: st
   const { limits } = service;
   const server = createAdaptorServer({
     fetch: (request: Request) => service.fetch(request),
-    // A broken request line or header is answered by Node itself: 400, 408 or 431.
     serverOptions: {
       maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.bodyDeadlineMs,
@@ -27,6 +29,7 @@ export async function listen(service: Service, options: { port: number; host: st
     },
   }) as import('node:http').Server;
   server.maxRequestsPerSocket = 0;
+  answerBroken(server, service);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.port, options.host, () => {
@@ -49,3 +52,38 @@ export async function listen(service: Service, options: { port: number; host: st
     },
   };
 }
+
+/**
+ * What Node gives up before it is a request is refused as all else is: as problem+json. Not where an answer is on its way on
+ * that connection: nothing may be written into it.
+ */
+function answerBroken(server: import('node:http').Server, { metrics }: Service): void {
+  const answering = new WeakMap<Duplex, ServerResponse>();
+  server.on('request', (request, response) => answering.set(request.socket, response));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    const answer = answering.get(socket);
+    const isAnswering = answer !== undefined && !answer.writableFinished;
+    if (!socket.writable || error.code === 'ECONNRESET' || isAnswering) {
+      socket.destroy();
+      return;
+    }
+    const [code, detail] = BROKEN[error.code ?? ''] ?? NO_REQUEST;
+    metrics.add('runfold_refusals_total', { code });
+    const { status, response } = refusalOf(new Problem(code, detail));
+    const headers = [...response.headers, ['x-request-id', crypto.randomUUID()], ['connection', 'close']];
+    void response.text().then((body) => {
+      const lines = [
+        `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+        ...headers.map(([name, value]) => `${name}: ${value}`),
+        `content-length: ${Buffer.byteLength(body)}`,
+      ];
+      socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+    });
+  });
+}
+
+const BROKEN: Readonly<Record<string, readonly [ServiceErrorCode, string]>> = {
+  HPE_HEADER_OVERFLOW: ['HEADERS_TOO_LARGE', 'The headers or the address are too large.'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['REQUEST_TIMEOUT', 'The request did not come in time.'],
+};
+const NO_REQUEST = ['INVALID_INPUT', 'This is no request of HTTP/1.1.'] as const;

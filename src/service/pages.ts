@@ -97,7 +97,10 @@ export function encodeCursor(key: readonly unknown[]): string {
 
 export function decodeCursor<S extends z.ZodType>(cursor: string, schema: S): z.infer<S> {
   try {
-    return schema.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()));
+    const bytes = Buffer.from(cursor, 'base64url');
+    // Buffer stops at what is no base64, and takes `+` and `/` too: only what was given counts.
+    if (bytes.toString('base64url') !== cursor) throw new Error('it is not base64url through and through');
+    return schema.parse(JSON.parse(bytes.toString()));
   } catch (cause) {
     throw new Problem('INVALID_INPUT', 'The cursor is none of this list.', {
       hint: 'Send `next` of the page before, as it came.',

@@ -67,8 +67,14 @@ export function wantsArrow(request: Request): boolean {
 function refuseOtherTypes(request: Request): void {
   const accept = (request.headers.get('accept') ?? '').toLowerCase();
   if (!wantsArrow(request) || /\*\/\*|application\/(\*|json)/.test(accept)) return;
-  throw new Problem('NOT_ACCEPTABLE', 'This route gives no Arrow.', {
-    hint: 'Ask for `application/json`; Arrow is on offer from `runs`, `active` and `export`.',
+  throw notAcceptable('This route gives no Arrow.');
+}
+
+/** `available`: what the route gives instead. */
+export function notAcceptable(detail: string): Problem {
+  return new Problem('NOT_ACCEPTABLE', detail, {
+    hint: 'Ask for `application/json`. A service with Arrow gives it from `runs`, `active` and `export`.',
+    details: { available: ['application/json'] },
   });
 }
 

@@ -392,11 +392,67 @@ describe('ids, bodies and headers that mean harm are refused with 4xx, and nothi
   });
 });
 
+describe('what only looks like a parameter', () => {
+  let served: Served;
+  beforeAll(async () => {
+    served = await serve();
+  });
+  const NUMBERS = [
+    `${RUNS}?limit=`,
+    `${RUNS}?since=`,
+    `${RUNS}?until=`,
+    `${TABLES}?limit=`,
+    `/v1/orgs/${ORG}/lineage?namespace=db&name=t&depth=`,
+    `/v1/orgs/${ORG}/export?format=csv&limit=`,
+    `/v1/orgs/${ORG}/changes?wait_ms=`,
+    `${RUNS}/r1/trace?attempt=`,
+  ];
+
+  it.each(NUMBERS)('%s takes digits alone', async (path) => {
+    for (const wrong of [
+      '',
+      '%20',
+      '%2010',
+      '1e3',
+      '0x10',
+      '1.0',
+      '-1',
+      '%2B1',
+      'Infinity',
+      '9'.repeat(16),
+    ]) {
+      const { status, body } = await served.json('GET', path + wrong);
+      expect([status, body.code], `${path}${wrong}`).toEqual([400, 'INVALID_INPUT']);
+    }
+    expect((await served.call('GET', `${path}10`)).status, path).not.toBe(400);
+  });
+
+  it('a cursor with more behind it, or in another alphabet, is none', async () => {
+    const changes = `/v1/orgs/${ORG}/changes`;
+    const { cursor } = (await served.json('GET', changes)).body;
+    expect((await served.json('GET', `${changes}?cursor=${cursor}`)).status).toBe(200);
+    for (const junk of [
+      `${cursor}!`,
+      `${cursor}=`,
+      `${cursor}%20`,
+      `${cursor}.${cursor}`,
+      `%20${cursor}`,
+      `${cursor}!junk`,
+    ]) {
+      const { status, body } = await served.json('GET', `${changes}?cursor=${junk}`);
+      expect([status, body.code], junk).toEqual([400, 'INVALID_INPUT']);
+      expect(body.hint).toContain('as it came');
+    }
+  });
+});
+
 describe('on a real socket', () => {
   let listening: Listening;
   let token: string;
+  let cursor: string;
   beforeAll(async () => {
-    const { service } = await serve({ bodyDeadlineMs: 300, drainMs: 500 });
+    const { service, json } = await serve({ bodyDeadlineMs: 300, drainMs: 500 });
+    cursor = (await json('GET', `/v1/orgs/${ORG}/changes`)).body.cursor;
     listening = await listen(service, { port: 0, host: '127.0.0.1' });
     token = await tokenFor();
   });
@@ -462,7 +518,24 @@ describe('on a real socket', () => {
     ],
     ['not HTTP', () => ['\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n'], /^HTTP\/1.1 400 /],
   ])('%s', async (_, chunks, expected) => {
-    expect(await raw(chunks(), 10)).toMatch(expected);
+    const answer = await raw(chunks(), 10);
+    expect(answer).toMatch(expected);
+    if (answer === '') return;
+    // As every other refusal, though Node gave it up before it was a request.
+    const [top = '', body = ''] = answer.split('\r\n\r\n');
+    expect(top.toLowerCase()).toContain('content-type: application/problem+json');
+    expect(top).toMatch(/x-request-id: [0-9a-f-]{36}/i);
+    expect(JSON.parse(body)).toMatchObject({
+      status: Number(answer.slice(9, 12)),
+      code: expect.stringMatching(/^(HEADERS_TOO_LARGE|REQUEST_TIMEOUT|INVALID_INPUT)$/),
+    });
+  });
+
+  it('nothing is written into an answer that is on its way', async () => {
+    // The second request makes no sense while the first, a long poll, is still being answered.
+    const first = `GET /v1/orgs/${ORG}/changes?wait_ms=2000&cursor=${cursor} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\n\r\n`;
+    const answer = await raw([first, 'NONSENSE\r\n\r\n'], 50);
+    expect(answer).not.toContain('problem+json');
   });
 
   it('and honest requests are served meanwhile', async () => {

@@ -3,6 +3,7 @@ import { artifactAt, artifactKey } from '../../runs/artifacts.ts';
 import type { RunEvent } from '../../runs/events.ts';
 import { checkAttempt, RULES } from '../access.ts';
 import { artifactOf, artifactsOf } from '../artifact-view.ts';
+import { integer } from '../integers.ts';
 import { Problem, type ServiceErrorCode } from '../problem.ts';
 import { type Answer, type Call, json, type Route, route } from '../route.ts';
 import {
@@ -66,7 +67,7 @@ export const artifactRoutes: readonly Route[] = [
     summary: 'Give an artifact up: due from now on',
     description: 'The clean-up removes it once the run has ended. A new registration brings it back.',
     query: z.strictObject({
-      attempt: z.coerce.number().int().positive().meta({ description: 'of the run' }),
+      attempt: integer(1).meta({ description: 'of the run' }),
     }),
     answers: acknowledged,
     errors: [...errors, 'ARTIFACT_NOT_FOUND'],

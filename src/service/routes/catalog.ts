@@ -6,12 +6,22 @@ import { isTerminal, RUN_STATUSES } from '../../runs/run.ts';
 import { RowsBuilder } from '../../snapshot/rows.ts';
 import { RULES } from '../access.ts';
 import { filterOf, filters, name } from '../filters.ts';
+import { integer } from '../integers.ts';
 import type { OrgSnapshot } from '../org-cache.ts';
 import { pageOfRuns, pageOfTables } from '../pages.ts';
 import { Problem } from '../problem.ts';
 import { type Answer, type Call, json, type Route, route } from '../route.ts';
 import { lineageView, runsPage, tablesPage, tableView } from '../schemas.ts';
-import { ARROW, answerOf, snapshotFor, stateOf, viewAnswer, viewOfBytes, wantsArrow } from '../view.ts';
+import {
+  ARROW,
+  answerOf,
+  notAcceptable,
+  snapshotFor,
+  stateOf,
+  viewAnswer,
+  viewOfBytes,
+  wantsArrow,
+} from '../view.ts';
 
 const TAG = 'Catalog';
 export const FRESHNESS =
@@ -22,11 +32,7 @@ const cursor = z.string().max(4_096).optional().meta({ description: '`next` of t
 
 /** Arrow answers are no objects: they may hold many more rows than a page of JSON. */
 const ARROW_ROWS_MAX = 100_000;
-const limit = z.coerce
-  .number()
-  .int()
-  .positive()
-  .max(ARROW_ROWS_MAX)
+const limit = integer(1, ARROW_ROWS_MAX)
   .optional()
   .meta({ description: 'rows of a page; JSON pages hold at most 1000' });
 
@@ -118,13 +124,7 @@ export const catalogRoutes: readonly Route[] = [
       namespace: name,
       name: name.min(1),
       direction: z.enum(['upstream', 'downstream', 'both']).optional(),
-      depth: z.coerce
-        .number()
-        .int()
-        .positive()
-        .max(1_000)
-        .optional()
-        .meta({ description: 'how many runs away' }),
+      depth: integer(1, 1_000).optional().meta({ description: 'how many runs away' }),
     }),
     answers: {
       200: { description: 'Tables and the runs between them.', content: [json(lineageView)] },
@@ -165,7 +165,7 @@ async function runsAnswer(call: RunsCall, filter: RunFilter): Promise<Answer> {
 /** Columns as in docs/SCHEMA.md; the cursor of the next page is in the header `x-next-cursor`. */
 async function arrowAnswer(call: RunsCall, snapshot: OrgSnapshot, filter: RunFilter): Promise<Answer> {
   const { encodeArrow } = call.service;
-  if (encodeArrow === null) throw new Problem('NOT_ACCEPTABLE', 'This service gives no Arrow.');
+  if (encodeArrow === null) throw notAcceptable('This service gives no Arrow.');
   const { limit = ARROW_ROWS_MAX, cursor } = call.query;
   const { items, next } = await pageOfRuns(
     call.service.session,

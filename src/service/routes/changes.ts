@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { RULES } from '../access.ts';
 import { CHANGES_CURSOR_MAX } from '../changes-cursor.ts';
+import { integer } from '../integers.ts';
 import { refusalOf } from '../problem.ts';
 import { type Call, json, type Route, route } from '../route.ts';
 import { changesView } from '../schemas.ts';
@@ -22,12 +23,7 @@ export const changesRoutes: readonly Route[] = [
       'answer is a stream of `change` events, whose ids are cursors; a reconnect goes on from `Last-Event-ID`.',
     query: z.strictObject({
       cursor: z.string().max(CHANGES_CURSOR_MAX).optional(),
-      wait_ms: z.coerce
-        .number()
-        .int()
-        .nonnegative()
-        .optional()
-        .meta({ description: 'at most 25000; 0 is the default' }),
+      wait_ms: integer(0).optional().meta({ description: 'at most 25000; 0 is the default' }),
     }),
     answers: {
       200: {

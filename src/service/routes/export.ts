@@ -5,6 +5,7 @@ import { EXPORT_FORMATS, EXPORT_TYPES, exportRuns } from '../../snapshot/export.
 import { RULES } from '../access.ts';
 import { filterOf, filters } from '../filters.ts';
 import { flow } from '../flow.ts';
+import { integer } from '../integers.ts';
 import { streamed } from '../respond.ts';
 import { type Route, route } from '../route.ts';
 import { snapshotFor } from '../view.ts';
@@ -25,12 +26,7 @@ export const exportRoutes: readonly Route[] = [
     query: z.strictObject({
       format: z.enum(EXPORT_FORMATS),
       ...filters,
-      limit: z.coerce
-        .number()
-        .int()
-        .positive()
-        .optional()
-        .meta({ description: 'runs at most; all of them unless told' }),
+      limit: integer(1).optional().meta({ description: 'runs at most; all of them unless told' }),
     }),
     answers: {
       200: {

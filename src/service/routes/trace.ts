@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { TraceSlice } from '../../traces/read.ts';
 import { checkAttempt, RULES } from '../access.ts';
 import { rawBody } from '../check.ts';
+import { integer } from '../integers.ts';
 import { OrgPlaces } from '../places.ts';
 import { Problem, refusalOf } from '../problem.ts';
 import { streamed } from '../respond.ts';
@@ -15,16 +16,8 @@ const EVENT_STREAM = 'text/event-stream';
 const BEAT_MS = 15_000;
 const TEXT = 'text/plain; charset=utf-8';
 
-/** Digits alone: `Number` takes nothing for 0, and 1e3 and 0x10 for numbers. */
-const digits = (minimum: number) =>
-  z
-    .preprocess(
-      (value) => (/^\d{1,15}$/.test(String(value)) ? Number(value) : value),
-      z.int({ error: 'must be a whole number in decimal digits' }).min(minimum),
-    )
-    .meta({ type: 'integer', minimum });
-const attempt = digits(1);
-const offset = digits(0);
+const attempt = integer(1);
+const offset = integer(0);
 const followers = new OrgPlaces('followersMax', 'Too many callers follow logs of this org.');
 const reads = new OrgPlaces('traceReadsMax', 'Too many callers read whole logs of this org.');
 
