@@ -5,7 +5,7 @@ import type { Session } from '../session.ts';
 import type { Rows } from '../snapshot/rows.ts';
 import { metering } from '../telemetry/meter.ts';
 import { Metrics } from '../telemetry/metrics.ts';
-import { tracing } from '../telemetry/tracing.ts';
+import { activeTrace, tracing } from '../telemetry/tracing.ts';
 import { Admission, RateLimiter } from './admission.ts';
 import { ChangeFeeds } from './changes.ts';
 import { handle } from './handle.ts';
@@ -26,6 +26,15 @@ export interface Logger {
 }
 
 export const silentLogger: Logger = { info() {}, warn() {}, error() {} };
+
+/** Lines that belong to a request lead to its trace, where the process has an OpenTelemetry SDK. */
+function traced(logger: Logger): Logger {
+  return {
+    info: (fields, message) => logger.info({ ...activeTrace(), ...fields }, message),
+    warn: (fields, message) => logger.warn({ ...activeTrace(), ...fields }, message),
+    error: (fields, message) => logger.error({ ...activeTrace(), ...fields }, message),
+  };
+}
 
 export interface ServiceOptions {
   session: Session;
@@ -71,7 +80,8 @@ export interface Service {
 }
 
 export function createService(options: ServiceOptions): Service {
-  const { session, verifier, clock = systemClock, logger = silentLogger } = options;
+  const { session, verifier, clock = systemClock } = options;
+  const logger = traced(options.logger ?? silentLogger);
   const limits: ServiceLimits = { ...serviceLimits, ...options.limits };
   const metrics = options.metrics ?? new Metrics(['service', 'store'], options.version);
   session.telemetry.add(metering(metrics, clock)).add(tracing);

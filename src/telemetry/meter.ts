@@ -10,7 +10,7 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
       if (code !== undefined) metrics.add('runfold_refusals_total', { code });
-      if (!waits) metrics.observe('runfold_request_seconds', { method, route }, ms / 1_000);
+      if (!waits) metrics.observe('runfold_request_seconds', { method, route, status }, ms / 1_000);
     },
     refresh(facts, ms, error) {
       if (error !== null) return metrics.add('runfold_refresh_errors_total', { code: codeOf(error) });

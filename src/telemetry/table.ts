@@ -29,12 +29,16 @@ export const METRICS = {
   runfold_request_seconds: {
     of: 'service',
     type: 'histogram',
-    labels: ['method', 'route'],
+    labels: ['method', 'route', 'status'],
     bounds: SECONDS,
     help: 'Time to answer an HTTP request, long polls and streams aside.',
     otel: {
       name: 'http.server.request.duration',
-      labels: { method: 'http.request.method', route: 'http.route' },
+      labels: {
+        method: 'http.request.method',
+        route: 'http.route',
+        status: 'http.response.status_code',
+      },
     },
   },
   runfold_refusals_total: {

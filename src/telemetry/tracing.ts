@@ -1,6 +1,7 @@
 import {
   type Attributes,
   context,
+  isSpanContextValid,
   propagation,
   type Span,
   SpanKind,
@@ -51,6 +52,13 @@ export const tracing: Watcher = {
     };
   },
 };
+
+/** Of the span that is active here, for a line of a log; nothing where there is none. */
+export function activeTrace(): { trace_id?: string; span_id?: string } {
+  const span = trace.getSpanContext(context.active());
+  if (span === undefined || !isSpanContextValid(span)) return {};
+  return { trace_id: span.traceId, span_id: span.spanId };
+}
 
 const HEADERS: TextMapGetter<(header: string) => string | null> = {
   get: (read, header) => read(header) ?? undefined,

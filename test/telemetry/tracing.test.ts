@@ -79,6 +79,14 @@ describe('with an OpenTelemetry SDK in the process', () => {
     });
   });
 
+  it('lines of the log lead to the trace of their request', async () => {
+    const served = await serve();
+    await served.json('GET', `${RUNS}/none`);
+    const { traceId, spanId } = named('GET /v1/orgs/{org}/runs/{run}').spanContext();
+    const line = JSON.parse(served.log.lines.at(-1)!);
+    expect(line).toMatchObject({ message: 'request', status: 404, trace_id: traceId, span_id: spanId });
+  });
+
   it('a fold is one, and what fails says its code, never its message', async () => {
     const served = await serve();
     await served.json('POST', RUNS, { body: { run_id: 'r1' } });
@@ -138,6 +146,7 @@ describe('with an OpenTelemetry SDK in the process', () => {
     expect(duration.dataPoints.map(({ attributes }) => attributes)).toContainEqual({
       'http.request.method': 'GET',
       'http.route': '/v1/orgs/{org}/runs',
+      'http.response.status_code': 200,
     });
     expect(given.some(({ descriptor }) => descriptor.name === otelName('runfold_cache_orgs').name)).toBe(
       true,
