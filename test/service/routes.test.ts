@@ -439,6 +439,7 @@ describe('operations and documents', () => {
       const at = `/v1/orgs/${ORG}/${path}`;
       const { status, body } = await served.json('GET', at, accept(arrow));
       expect([status, body.code], path).toEqual([406, 'NOT_ACCEPTABLE']);
+      expect(body.available, path).toEqual(['application/json']);
       expect((await served.call('GET', at, accept(`${arrow}, */*`))).status, path).not.toBe(406);
     }
   });

@@ -134,4 +134,7 @@ function show(output: Output, { org_id, versions, kept }: History): void {
   for (const { version, why } of shown) if (why !== null) output.line(`version ${count(version)}: ${why}`);
   const more = versions.length < kept ? ` of ${count(kept)} (--limit shows more)` : '';
   output.line(`\n${counted(versions.length, 'version')}${more} of org ${org_id}`);
+  output.line(
+    `Readable: what it names is there, and not in quarantine. Whether it is whole tells runfold verify --org ${org_id}.`,
+  );
 }

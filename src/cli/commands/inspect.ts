@@ -89,7 +89,9 @@ function showManifest(output: Output, manifest: NonNullable<Inspection['manifest
     ['quarantine', count(quarantine.length)],
   ]);
   for (const { key, reason, since, released } of quarantine) {
-    const state = released ? 'released by a repair, waits to be deleted' : plain(reasonFor(key, reason));
+    const state = released
+      ? 'released by a repair: nothing is missing for it'
+      : plain(reasonFor(key, reason));
     output.line(`  ${iso(since)} ${plain(key)}: ${state}`);
   }
   section(output, 'Parts');
