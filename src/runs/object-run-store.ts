@@ -1,3 +1,4 @@
+import { brand } from '../core/brand.ts';
 import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError, FormatError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
@@ -8,6 +9,10 @@ import type { RunStore, RunWrite, ScannedRun, ScanOptions, StoredRun } from './r
 
 /** Canonical runs as one JSON object each, compared and swapped by generation. Every call but `scan` is one request. */
 export class ObjectRunStore implements RunStore {
+  static {
+    brand(ObjectRunStore, 'ObjectRunStore');
+  }
+
   readonly url: string;
   readonly #store: ObjectStore;
   readonly #limits: Limits;

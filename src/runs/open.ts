@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { brand } from '../core/brand.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { InputError } from '../core/errors.ts';
 import { type Limits, limits as limitsOf } from '../core/limits.ts';
@@ -84,6 +85,10 @@ export function objectsOf(runs: RunStore, own: ObjectStore): ObjectStore | null 
 }
 
 class OwnedObjectRunStore extends ObjectRunStore {
+  static {
+    brand(OwnedObjectRunStore, 'OwnedObjectRunStore');
+  }
+
   readonly objects: ObjectStore;
 
   constructor(store: ObjectStore, limits: Limits) {

@@ -1,3 +1,4 @@
+import { brand } from '../core/brand.ts';
 import { cancelled } from '../core/clock.ts';
 import { CorruptError, InputError } from '../core/errors.ts';
 import { checkId, isId } from '../core/ids.ts';
@@ -23,6 +24,10 @@ export interface ResumableScan extends ScanOptions {
 
 /** Canonical runs in a SQL table, one row each. Every call but `scan` is one statement. */
 export class SqlRunStore implements RunStore {
+  static {
+    brand(SqlRunStore, 'SqlRunStore');
+  }
+
   readonly url: string;
   readonly #documents: Documents;
   readonly #options: SqlRunStoreOptions;

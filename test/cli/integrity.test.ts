@@ -206,3 +206,9 @@ describe('a lost manifest', () => {
     expect(await runsOf(at.world, { version: 3 })).toBe(9);
   });
 });
+
+it('verify refuses an org that does not exist: a name that is mistyped is no org without a problem', async () => {
+  const at = await kept();
+  const typo = await at.runfold('verify', '--org', 'acmee');
+  expect(typo).toMatchObject({ code: 2, stderr: expect.stringContaining('There is no org acmee') });
+});

@@ -12,6 +12,8 @@ import {
 } from '../../src/core/errors.ts';
 import { defaultLimits, limits } from '../../src/core/limits.ts';
 import { checkStored, encodeStored, parseStored } from '../../src/core/stored-json.ts';
+import { objectsOf } from '../../src/runs/open.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
 import { ABSENT } from '../../src/store/object-store.ts';
 
 const bytes = (n: number, of: (i: number) => number) => Uint8Array.from({ length: n }, (_, i) => of(i));
@@ -126,6 +128,10 @@ describe('two copies of the package in one process', () => {
     expect(new Error('x')).not.toBeInstanceOf(RunfoldError);
     expect(new client.ServiceError(500, {})).toBeInstanceOf(ServiceError);
     expect(store.ABSENT).toBe(ABSENT);
+    // A run store that one copy opened, in the compactor of the other.
+    const { ObjectRunStore } = await import('../../src/runs/object-run-store.ts');
+    const own = new MemoryStore({});
+    expect(objectsOf(new ObjectRunStore(own, defaultLimits), own)).toBe(own);
     // What somebody derives is told by its prototype.
     class Own extends CorruptError {}
     expect(corrupt).not.toBeInstanceOf(Own);
