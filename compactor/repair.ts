@@ -3,13 +3,7 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, errorMessage, OutcomeUnknownError, RunfoldError } from '../src/core/errors.ts';
 import { listLog, type ReadEntry, readEntries } from '../src/log/tail.ts';
 import { checkWritable, type Manifest, type Quarantined } from '../src/manifest/manifest.ts';
-import {
-  type CurrentManifest,
-  commitManifest,
-  readManifest,
-  readManifestCopy,
-} from '../src/manifest/manifest-store.ts';
-import { StateHash } from '../src/manifest/state-hash.ts';
+import { commitManifest, readManifest, readManifestCopy } from '../src/manifest/manifest-store.ts';
 import { project } from '../src/runs/projection.ts';
 import { type LogRecord, recordOf, runIdOf } from '../src/runs/record.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
@@ -26,7 +20,8 @@ import type { ObjectMeta } from '../src/store/object-store.ts';
 import { noRunsError } from './backfill-source.ts';
 import { removeObject } from './collect.ts';
 import type { CompactorContext } from './context.ts';
-import { type Found, find, type Plan, planOn } from './plan.ts';
+import { findWhatIsLeft } from './lost-manifest.ts';
+import { type Found, type Plan, planOn } from './plan.ts';
 import { prepare } from './prepare.ts';
 import { unreadableObjects } from './verify.ts';
 
@@ -241,92 +236,4 @@ function without(bad: readonly ObjectMeta[], found: Found): Found {
     current: { ...found.current, manifest: { ...manifest, garbage }, body: null },
     garbage: found.garbage.filter(({ meta }) => !names.has(nameOfKey(meta.key))),
   };
-}
-
-/** As `find`, on whatever manifest can still be read. */
-async function findWhatIsLeft(
-  context: CompactorContext,
-  orgId: string,
-  options: RepairOptions,
-): Promise<Found> {
-  const { signal } = options;
-  try {
-    return await find(context, orgId, signal);
-  } catch (error) {
-    if (!(error instanceof CorruptError) || error.key !== manifestKey(orgId)) throw error;
-  }
-  const current = await replaceable(context, orgId, options);
-  const { items, listedAt } = await listLog(context.store, orgId, { signal });
-  return { orgId, current, listedAt, unfolded: items, quarantined: [], garbage: [] };
-}
-
-/**
- * Stands for a manifest that cannot be read: the newest kept copy, counted one version up, with the generation that is
- * there. The garbage that only the lost version knew of is left to the orphan sweep.
- */
-async function replaceable(
-  { store }: CompactorContext,
-  orgId: string,
-  options: RepairOptions,
-): Promise<CurrentManifest> {
-  const { signal } = options;
-  let manifest: Manifest | null = null;
-  for (const version of (await keptVersions(store, orgId, { signal })).reverse()) {
-    manifest = await readManifestCopy(store, orgId, version, { signal }).catch(() => null);
-    if (manifest !== null) break;
-  }
-  const generation = await brokenGeneration(store, orgId, options);
-  if (manifest === null) return { manifest, generation, committedAt: null, sizeBytes: 0, body: null };
-  return {
-    // When the copied version was committed, only the lost one knew.
-    manifest: {
-      ...manifest,
-      version: manifest.version + 1,
-      fold: NOTHING_FOLDED,
-      previous_committed_at: null,
-      lost: true,
-    },
-    generation,
-    committedAt: null,
-    sizeBytes: 0,
-    body: null,
-  };
-}
-
-/** The stand-in says what the copy says, so that the chain of state hashes holds (law 5). */
-const NOTHING_FOLDED: Manifest['fold'] = {
-  entries: 0,
-  records: 0,
-  ties: 0,
-  added_hash: StateHash.empty().hex(),
-  removed_hash: StateHash.empty().hex(),
-};
-
-/**
- * An object too damaged to tell its generation is made one that can: nobody can read it as it is. Null where there is none,
- * and in a dry run, which commits nothing under it.
- */
-async function brokenGeneration(
-  store: CompactorContext['store'],
-  orgId: string,
-  { signal, dryRun }: RepairOptions,
-): Promise<string | null> {
-  const key = manifestKey(orgId);
-  try {
-    return (await store.head(key, { signal }))?.generation ?? null;
-  } catch (error) {
-    if (!(error instanceof CorruptError)) throw error;
-    // Somebody may have repaired it meanwhile; then this is not ours to touch.
-    if (
-      await readManifest(store, orgId, { signal }).then(
-        () => true,
-        () => false,
-      )
-    )
-      throw error;
-    if (dryRun) return null;
-    const put = await store.put(key, new TextEncoder().encode('{}'), { signal });
-    if (put.outcome === 'written') return put.meta.generation;
-    throw error;
-  }
 }
