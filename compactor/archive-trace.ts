@@ -17,7 +17,7 @@ export interface TraceJob {
   name: string;
   /** What survives, with gaps, instead of all or nothing. */
   lenient: boolean;
-  /** Monotonic ms after which nothing may be put any more. */
+  /** Monotonic ms after which nothing may be put or committed any more. */
   putBefore: number;
   /** Called before the archive is put. */
   onPut: () => void;
@@ -70,6 +70,8 @@ export async function archiveTrace(
     throw new RunfoldError('CORRUPT', `None of its ${chunks.length} chunks can be read.`);
   }
   const archive = await putArchive(context, job, assembled, signal);
+  // Whoever comes next removes what was not committed by then.
+  throwIfLate(context, job);
   try {
     // The commit point. From here on the archive is the log, and the chunks are copies of it.
     await recorder.apply(org_id, run_id, { type: 'trace_archived', attempt, archive }, signal);
@@ -96,11 +98,13 @@ function doneOf(
 
 /** Puts the archive and asks the store what it holds now: an answer that was lost is settled by that as well. */
 export async function putArchive(
-  { store, recorder, clock, limits }: TraceContext,
-  { run, name, putBefore, onPut }: Pick<TraceJob, 'run' | 'name' | 'putBefore' | 'onPut'>,
+  context: Pick<TraceContext, 'store' | 'recorder' | 'clock' | 'limits'>,
+  job: Pick<TraceJob, 'run' | 'attempt' | 'name' | 'putBefore' | 'onPut'>,
   { body, bytes, lines, sha256, gaps, conflicts, isReadable }: Assembled,
   signal: AbortSignal | undefined,
 ): Promise<TraceArchive> {
+  const { store, recorder, limits } = context;
+  const { run, attempt, name, onPut } = job;
   const gapBytes = gaps.reduce((sum, gap) => sum + gap.bytes, 0);
   const archive: TraceArchive = {
     status: !isReadable ? 'lost' : gaps.length > 0 ? 'partial' : 'archived',
@@ -122,16 +126,24 @@ export async function putArchive(
   if (bytes === 0) return archive;
   const key = archiveKey(run.org_id, name);
   throwIfAborted(signal);
-  if (clock.monotonic() > putBefore) {
-    throw new RunfoldError('DEADLINE_EXCEEDED', 'Assembling it took longer than its claim lasts.');
-  }
+  throwIfLate(context, job);
   const sum = crc32c(body);
   onPut();
-  await store.put(key, body, { ifGeneration: ABSENT, contentType: 'application/zstd', signal });
+  // What it says of its run finds it where the work list that named it is lost.
+  const metadata = { run: run.run_id, attempt: String(attempt) };
+  await store.put(key, body, { ifGeneration: ABSENT, contentType: 'application/zstd', metadata, signal });
   const meta = await store.head(key, { signal });
   if (meta === null) throw new RunfoldError('OUTCOME_UNKNOWN', 'The store did not confirm the archive.');
   if (meta.sizeBytes !== body.length || meta.crc32c !== sum) throw new MismatchError(key);
   return { ...archive, uri: key, stored_bytes: body.length, crc32c: sum };
+}
+
+function throwIfLate(
+  { clock }: Pick<TraceContext, 'clock'>,
+  { putBefore }: Pick<TraceJob, 'putBefore'>,
+): void {
+  if (clock.monotonic() <= putBefore) return;
+  throw new RunfoldError('DEADLINE_EXCEEDED', 'It took longer than its claim lasts.');
 }
 
 /** The store holds other bytes than were sent. */

@@ -162,7 +162,7 @@ async function importRow(
     used: [],
     isReadable: true,
   };
-  const archive = await putArchive(context, { run, ...put }, assembled, signal);
+  const archive = await putArchive(context, { run, attempt: row.attempt, ...put }, assembled, signal);
   const event = { type: 'trace_archived', attempt: row.attempt, archive, imported: true } as const;
   await context.recorder.apply(orgId, row.run_id, event, signal);
   return { outcome: 'imported', reason: null };

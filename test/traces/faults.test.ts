@@ -118,6 +118,33 @@ describe('two archivers on one run', () => {
     },
   );
 
+  it('who slept past its claim commits nothing', async () => {
+    const world = await fakeWorld();
+    await endedRun(world, 'run-1', LOG);
+    const broken = intercept(world.memory, (call, go) => {
+      if (call.operation === 'get' && call.key.includes('/chunks/')) throw new Error('broken');
+      return go();
+    });
+    let slept = false;
+    const asleep = intercept(world.memory, async (call, go) => {
+      const answer = await go();
+      if (call.operation !== 'head' || slept) return answer;
+      slept = true;
+      // Another comes, removes what looks forgotten, and fails.
+      await world.clock.advance(30 * MINUTE);
+      await archiver(world, broken)();
+      expect(await archiveKeys(world)).toEqual([]);
+      return answer;
+    });
+    const { failed, archived } = await archiver(world, asleep)({ budgetMs: DAY });
+    expect([archived, slept]).toEqual([0, true]);
+    expect(failed).toMatchObject([{ code: 'DEADLINE_EXCEEDED' }]);
+    expect(await readAll(world, 'run-1')).toBe(LOG);
+    await world.clock.advance(DAY);
+    await archive(world);
+    await expectArchived(world, 'run-1', LOG);
+  });
+
   it('who comes second leaves what the first has claimed', async () => {
     const world = await fakeWorld();
     await endedRun(world, 'run-1', LOG, 30);
