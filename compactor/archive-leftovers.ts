@@ -20,8 +20,8 @@ import { type ArchivePass, workWindow } from './archive-window.ts';
 export async function sweepLeftovers(pass: ArchivePass, candidates: readonly Candidate[]): Promise<void> {
   const { context, orgId, budget, signal } = pass;
   const { store, limits } = context;
-  const { work } = await readWork(store, orgId, signal);
-  const explained = new Set([...candidates.map(({ run_id }) => run_id), ...Object.keys(work.entries)]);
+  pass.work = (await readWork(store, orgId, signal)).work;
+  const explained = new Set([...candidates.map(({ run_id }) => run_id), ...Object.keys(pass.work.entries)]);
   const prefix = chunksPrefix(orgId);
   let pageToken: string | undefined;
   do {
@@ -34,7 +34,7 @@ export async function sweepLeftovers(pass: ArchivePass, candidates: readonly Can
       signal,
     );
     const found = forgotten.filter((one) => one !== null);
-    if (found.length > 0 && !budget.isOver()) await workWindow(pass, found, work);
+    if (found.length > 0 && !budget.isOver()) await workWindow(pass, found);
     pageToken = page.next ?? undefined;
   } while (pageToken !== undefined && !budget.isOver());
   if (budget.isOver()) pass.report.complete = false;

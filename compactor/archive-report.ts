@@ -39,6 +39,11 @@ export interface Archived {
   work_renewed: boolean;
   /** Ended runs that are not archived after it, and when the first of them ended. */
   waiting: number;
+  /** Of those: nothing keeps the next pass from them; another archiver is at them; a failed try is not yet repeated; output may still come. */
+  due: number;
+  claimed: number;
+  backing_off: number;
+  settling: number;
   oldest_ended_at: number | null;
   /** All that was due was looked at within the budget. */
   complete: boolean;
@@ -65,6 +70,10 @@ export function newReport(orgId: string): Archived {
     dropped: [],
     work_renewed: false,
     waiting: 0,
+    due: 0,
+    claimed: 0,
+    backing_off: 0,
+    settling: 0,
     oldest_ended_at: null,
     complete: true,
   };

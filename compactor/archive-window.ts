@@ -27,6 +27,8 @@ export interface ArchivePass {
   /** Runs that wait no longer. */
   settled: Set<string>;
   signal: AbortSignal | undefined;
+  /** The work list as the pass last wrote or read it. */
+  work: Work;
 }
 
 /** A run as the window found it. */
@@ -43,8 +45,8 @@ type Claimed = Found & { claim: Claim; byAttempt: ReadonlyMap<number, string> };
  * One window: reads the runs, claims those that need work in one write, works on them side by side, and settles all in
  * one write. 1 GET per run, 2 GET and 2 PUT of the work list, and what each run costs.
  */
-export async function workWindow(pass: ArchivePass, window: readonly Candidate[], work: Work): Promise<void> {
-  const { context, orgId, signal } = pass;
+export async function workWindow(pass: ArchivePass, window: readonly Candidate[]): Promise<void> {
+  const { context, orgId, work, signal } = pass;
   const { limits, recorder, clock } = context;
   const found = await mapParallel(window, limits.parallelMax, (one, stop) => find(pass, one, stop), signal);
   const needy = found.filter((one) => needsWork(pass, one, entryOf(work, one.candidate.run_id)));
@@ -76,7 +78,7 @@ export async function workWindow(pass: ArchivePass, window: readonly Candidate[]
   const cursor = cursorAfter(window, settled) ?? taken.cursor;
   const later = recorder.now();
   const settle = (before: Work) => withSettled(before, settled, cursor, later, limits);
-  await changeWork(context, orgId, later, settle, signal);
+  pass.work = await changeWork(context, orgId, later, settle, signal);
 }
 
 async function find(

@@ -8,10 +8,12 @@ import { isTerminal } from '../src/runs/run.ts';
 import { archivesPrefix } from '../src/store/keys.ts';
 import { changeWork, readWork, type Work } from '../src/traces/work.ts';
 import { Budget } from './archive-budget.ts';
-import { isClaimed } from './archive-entries.ts';
 import { expireArchives } from './archive-expire.ts';
 import { sweepLeftovers } from './archive-leftovers.ts';
+import { checkArchiveLimits } from './archive-limits.ts';
+import { recoverNames } from './archive-recover.ts';
 import { type Archived, newReport } from './archive-report.ts';
+import { waitsFor } from './archive-waiting.ts';
 import { type ArchivePass, workWindow } from './archive-window.ts';
 import type { CompactorContext } from './context.ts';
 import { rehearsal } from './rehearsal.ts';
@@ -37,7 +39,8 @@ export interface Candidate {
 /**
  * Archives the logs of ended runs. The work list comes from the index: what has ended and is live; head and tail hold
  * it all. The pass goes in windows, from behind the run where the last one ended and around; what fails waits, and
- * holds up nobody. Any number of passes may race. Costs are in docs/adr/0009-traces.md.
+ * holds up nobody. Any number of passes may race. Costs are in docs/adr/0009-traces.md. Throws InputError for limits
+ * that no archiver can keep.
  */
 export async function archiveOrg(
   context: CompactorContext,
@@ -46,6 +49,7 @@ export async function archiveOrg(
   options: ArchiveOptions = {},
 ): Promise<Archived> {
   checkId('org id', orgId);
+  checkArchiveLimits(context.limits);
   const { telemetry = unwatched } = context;
   if (options.dryRun) {
     const dry = rehearsal(context, recorder, (key) => key.startsWith(archivesPrefix(orgId)));
@@ -53,9 +57,9 @@ export async function archiveOrg(
   }
   return telemetry.run('archive', { org: orgId }, async (note) => {
     const done = await archive(context, orgId, recorder, options);
-    const { archived, partial, lost, failed, mismatches, bytes, waiting, oldest_ended_at } = done;
+    const { archived, partial, lost, failed, mismatches, bytes, waiting, due, oldest_ended_at } = done;
     const oldest_age_ms = oldest_ended_at === null ? 0 : Math.max(0, recorder.now() - oldest_ended_at);
-    note({ archived, partial, lost, failed: failed.length, mismatches, bytes, waiting, oldest_age_ms });
+    note({ archived, partial, lost, failed: failed.length, mismatches, bytes, waiting, due, oldest_age_ms });
     return done;
   });
 }
@@ -75,19 +79,24 @@ async function archive(
   report.work_renewed = isCorrupt;
   const settled = new Set<string>();
   const budget = new Budget(clock, options.budgetMs ?? limits.traceBudgetMs);
-  const pass: ArchivePass = { context: { ...context, recorder }, orgId, budget, report, settled, signal };
+  const about = { orgId, budget, report, settled, signal, work };
+  const pass: ArchivePass = { context: { ...context, recorder }, ...about };
   try {
-    if (isCorrupt) await changeWork(pass.context, orgId, recorder.now(), (before) => before, signal);
-    await workAll(pass, workList(candidates, work), work, options);
+    if (isCorrupt)
+      pass.work = await changeWork(pass.context, orgId, recorder.now(), (before) => before, signal);
+    await workAll(pass, workList(candidates, work), options);
     // The policy does not wait for what the sweep may meet.
     const retainMs = state.manifest?.policy.trace_retain_ms ?? null;
-    if (retainMs !== null) report.expired = await expireArchives(pass, work, retainMs);
+    if (retainMs !== null) report.expired = await expireArchives(pass, pass.work, retainMs);
     if (options.leftovers && !budget.isOver()) await sweepLeftovers(pass, candidates);
+    if (options.leftovers && !budget.isOver()) await recoverNames(pass);
   } finally {
     budget.end();
   }
   const waiting = candidates.filter(({ run_id }) => !settled.has(run_id));
   report.waiting = waiting.length;
+  const now = recorder.now();
+  for (const candidate of waiting) report[waitsFor(pass.work, candidate, now, limits)]++;
   report.oldest_ended_at = waiting[0]?.finished_at ?? null;
   return report;
 }
@@ -95,35 +104,24 @@ async function archive(
 async function workAll(
   pass: ArchivePass,
   list: readonly Candidate[],
-  work: Work,
   { onProgress }: ArchiveOptions,
 ): Promise<void> {
-  const { traceWindowRuns } = pass.context.limits;
+  const { limits } = pass.context;
+  const { traceWindowRuns } = limits;
+  const { work } = pass;
   const now = pass.context.recorder.now();
   // What waits for its time costs nothing: the pass is for what is due.
-  const due = list.filter(({ run_id, finished_at }) => isDue(pass, work, run_id, finished_at, now));
+  const due = list.filter((candidate) => waitsFor(work, candidate, now, limits) === 'due');
   onProgress?.(0, due.length);
   for (let at = 0; at < due.length; at += traceWindowRuns) {
     if (pass.budget.isOver()) {
       pass.report.complete = false;
       return;
     }
-    await workWindow(pass, due.slice(at, at + traceWindowRuns), work);
+    await workWindow(pass, due.slice(at, at + traceWindowRuns));
     onProgress?.(Math.min(due.length, at + traceWindowRuns), due.length);
   }
   if (pass.budget.isOver()) pass.report.complete = false;
-}
-
-function isDue(
-  { context: { limits } }: ArchivePass,
-  { entries }: Work,
-  runId: string,
-  finishedAt: number,
-  now: number,
-): boolean {
-  const entry = Object.hasOwn(entries, runId) ? entries[runId]! : null;
-  if (entry === null) return now >= finishedAt + limits.traceSettleMs;
-  return now >= entry.next_at && !isClaimed(entry, now, limits);
 }
 
 /** Ended and live, the earliest end first. No request: the index has it. */

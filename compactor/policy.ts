@@ -1,5 +1,6 @@
 import { fold } from '../src/catalog/fold.ts';
-import { CorruptError } from '../src/core/errors.ts';
+import { CorruptError, InputError } from '../src/core/errors.ts';
+import type { Limits } from '../src/core/limits.ts';
 import { checkWritable, type Policy } from '../src/manifest/manifest.ts';
 import { manifestKey } from '../src/store/keys.ts';
 import type { CompactorContext } from './context.ts';
@@ -16,6 +17,33 @@ export interface Forgotten {
   part_runs: number;
   /** Parts that stay, but may hold runs that readers no longer show; those go when the part merges. */
   parts_partly: number;
+}
+
+/**
+ * Refuses times that nobody means. An archive must outlast the tries to archive: one that goes before its chunks would
+ * is a log that was never kept. Throws InputError; looks at no more than what is given.
+ */
+export function checkPolicy(
+  { retain_ms, time_travel_ms, trace_retain_ms }: Partial<Policy>,
+  { retainMinMs, traceWindowMs }: Limits,
+): void {
+  atLeast('Runs', retain_ms, retainMinMs);
+  // 0 is off.
+  atLeast('Old versions', time_travel_ms === 0 ? null : time_travel_ms, retainMinMs);
+  atLeast('Archived logs', trace_retain_ms, traceWindowMs, 'the window within which logs are archived');
+}
+
+function atLeast(
+  what: string,
+  ms: number | null | undefined,
+  minMs: number,
+  why = 'the shortest time',
+): void {
+  if (ms === null || ms === undefined || ms >= minMs) return;
+  const hours = Number((minMs / 3_600_000).toFixed(2));
+  throw new InputError(`${what} cannot be kept for ${ms / 1_000} s only: ${why} is ${hours} h.`, {
+    hint: 'Say a longer time, or off. 1m is a minute.',
+  });
 }
 
 /** Counts only; nothing is written. Requests as those of a fold up to its first PUT. */

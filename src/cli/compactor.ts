@@ -27,6 +27,7 @@ import type { Output } from './output.ts';
 import { resultsOption, withResults } from './results.ts';
 import { EXIT, Exit, printError, runProgram } from './run.ts';
 import { iso } from './times.ts';
+import { addTraceOptions, type TraceOptions, traceLimitsOf } from './trace-options.ts';
 
 const EXAMPLES = `
 Examples:
@@ -39,7 +40,7 @@ Any number of compactors may run at the same time; --shard divides the orgs amon
 a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts and
 archives the logs of their ended runs, and each full pass removes their orphans; with --results each pass removes expired artifacts. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
 
-interface CompactorOptions extends CompactionOptions, GlobalOptions {
+interface CompactorOptions extends CompactionOptions, TraceOptions, GlobalOptions {
   once?: boolean;
   schedule?: string;
   fullEvery: number;
@@ -55,7 +56,7 @@ interface CompactorOptions extends CompactionOptions, GlobalOptions {
 export function main(argv: readonly string[]): Promise<void> {
   return runProgram((signal) => {
     const program = newProgram('runfold-compactor', 'Folds the tails of orgs into their snapshots.');
-    addCompactionOptions(program)
+    addTraceOptions(addCompactionOptions(program))
       .option('--once', 'make one pass and end')
       .option('--schedule <cron>', 'make a pass at these times (UTC) until SIGTERM')
       .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
@@ -84,13 +85,14 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
       hint: 'Read the figures of a pass from --json.',
     });
   }
+  const limits = traceLimitsOf(options);
   const { parallel, exportLegacy } = options;
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
   const action = async (
     { session, output }: CommandContext,
     results: ResultStore | null | undefined,
   ): Promise<void> => {
-    const context = await openCompactor(session, options.codec);
+    const context = await openCompactor(session, options.codec, limits);
     const expire = results === undefined ? undefined : { recorder: session.recorder, results };
     const pass = (
       number: number,

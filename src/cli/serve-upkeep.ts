@@ -1,9 +1,11 @@
+import type { Archived } from '../../compactor/archive-report.ts';
 import { type Expired, expireOrg } from '../../compactor/expire.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import { listOrgs } from '../../compactor/orgs.ts';
 import { compactPass, type Failure, isFailure, type PassResult, safely } from '../../compactor/pass.ts';
 import type { Trigger } from '../../compactor/schedule.ts';
 import { errorMessage } from '../core/errors.ts';
+import type { Limits } from '../core/limits.ts';
 import type { ResultStore } from '../runs/results.ts';
 import type { Logger } from '../service/service.ts';
 import type { Session } from '../session.ts';
@@ -17,10 +19,11 @@ export async function foldOnSchedule(
   session: Session,
   trigger: Trigger,
   results: ResultStore | null | undefined,
+  limits: Limits,
   logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
-  const context = await openCompactor(session);
+  const context = await openCompactor(session, undefined, limits);
   const expire = results === undefined ? undefined : { recorder: session.recorder, results };
   await runPasses(session, {
     trigger,
@@ -44,11 +47,25 @@ function tellPass(logger: Logger, result: PassResult): void {
   if (result.quarantined > 0)
     logger.warn({ org, quarantined: result.quarantined }, 'entries were quarantined');
   if (result.expired !== undefined) tellExpired(logger, org, result.expired);
+  if (result.archived !== undefined) tellArchived(logger, org, result.archived);
   for (const chore of [result.swept, result.orphans]) {
     if (chore !== undefined && isFailure(chore)) {
       logger.warn({ org, code: chore.code, error: chore.message }, 'a chore failed');
     }
   }
+}
+
+function tellArchived(logger: Logger, org: string, done: Archived | Failure): void {
+  if (isFailure(done)) {
+    logger.warn({ org, code: done.code, error: done.message }, 'logs were not archived');
+    return;
+  }
+  for (const failure of done.failed) logger.warn({ org, ...failure }, 'a log was not archived');
+  for (const run of done.given_up) logger.error({ org, run }, 'a log cannot be read and was given up');
+  if (done.work_renewed) logger.error({ org }, 'the work list of logs could not be read and was made anew');
+  if (done.work_full) logger.error({ org, dropped: done.dropped.length }, 'the work list of logs is full');
+  const { archived, partial, lost, waiting } = done;
+  if (archived + partial + lost > 0) logger.info({ org, archived, partial, lost, waiting }, 'archived logs');
 }
 
 function tellExpired(logger: Logger, org: string, done: Expired | Failure): void {

@@ -90,6 +90,8 @@ export const defaultLimits = {
   /** Tries to archive a trace, and within what time; then what survives is archived with gaps. */
   traceAttemptsMax: 8,
   traceWindowMs: 48 * 3_600_000,
+  /** A window may not be set shorter: a store that is away for a while must not cost a log its bytes. */
+  traceWindowMinMs: 3_600_000,
   traceBackoffBaseMs: 60_000,
   traceBackoffMaxMs: 12 * 3_600_000,
   /** Nothing that no archive holds is deleted before it is this old. Longer than `traceWindowMs`. */
@@ -108,6 +110,8 @@ export const defaultLimits = {
   traceWorkMax: 10_000,
   /** Gaps of one archive that the run lists. */
   traceGapsMax: 100,
+  /** Policies may not be set to forget sooner: 1m is a minute, where a month was meant. */
+  retainMinMs: 3_600_000,
   /** How often the retention of archives is looked at. */
   traceRetentionEveryMs: 3_600_000,
 

@@ -46,6 +46,7 @@ export interface Operations {
     mismatches: number;
     bytes: number;
     waiting: number;
+    due: number;
     oldest_age_ms: number;
   };
   /** One pass over many orgs. */

@@ -5,7 +5,7 @@ import type { Metrics } from './metrics.ts';
 
 /** Counts into `metrics` what a session, its compactor and a service on it do. */
 export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher {
-  const pass = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, oldest: 0 };
+  const pass = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0 };
   const ended: { [O in Operation]: (facts: Facts<O>, ms: number, error: unknown) => void } = {
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
@@ -51,6 +51,7 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.add('runfold_trace_mismatches_total', {}, facts.mismatches ?? 0);
       metrics.add('runfold_trace_bytes_total', {}, facts.bytes ?? 0);
       pass.traces += facts.waiting ?? 0;
+      pass.due += facts.due ?? 0;
       pass.oldest = Math.max(pass.oldest, facts.oldest_age_ms ?? 0);
     },
     pass(_, ms, error) {
@@ -61,8 +62,9 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.set('runfold_garbage_waiting', pass.garbage);
       metrics.set('runfold_waiting_entries', pass.waiting);
       metrics.set('runfold_traces_waiting', pass.traces);
+      metrics.set('runfold_traces_due', pass.due);
       metrics.set('runfold_trace_oldest_seconds', pass.oldest / 1_000);
-      Object.assign(pass, { quarantine: 0, garbage: 0, waiting: 0, traces: 0, oldest: 0 });
+      Object.assign(pass, { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0 });
     },
   };
   const told: { [H in keyof Happenings]: (facts: Happenings[H]) => void } = {

@@ -250,10 +250,15 @@ export const METRICS = {
     type: 'gauge',
     help: 'Ended runs whose logs are not archived, in the orgs of the last pass.',
   },
+  runfold_traces_due: {
+    of: 'compactor',
+    type: 'gauge',
+    help: 'Of those: nothing but time of a pass is missing; they do not settle, back off, or have another archiver at them.',
+  },
   runfold_trace_oldest_seconds: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Since when the first of them has ended.',
+    help: 'Since when the first of all that are not archived has ended.',
   },
 } as const satisfies Record<`runfold_${string}`, MetricDefinition>;
 

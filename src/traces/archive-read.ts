@@ -107,14 +107,18 @@ export class ArchiveReader {
 
   /** What the policy let go is not lost. */
   async #gone(uri: string, signal: AbortSignal | undefined): Promise<RunfoldError> {
-    const { work } = await readWork(this.#context.store, this.#orgId, signal);
+    const { work, isCorrupt } = await readWork(this.#context.store, this.#orgId, signal);
     const at = archiveTime(uri);
     if (at !== null && work.archives_horizon !== null && at < work.archives_horizon) {
       return new RunfoldError('TRACE_EXPIRED', 'The log was kept for as long as the policy says.', {
         hint: 'Set a longer trace retention for logs of the future.',
       });
     }
-    return corrupt(uri, 'it is missing');
+    if (!isCorrupt) return corrupt(uri, 'it is missing');
+    return corrupt(
+      uri,
+      'it is missing, and whether the policy let it go cannot be told: the work list is corrupt',
+    );
   }
 }
 

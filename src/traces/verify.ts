@@ -1,5 +1,6 @@
 import { errorMessage, isRunfoldError } from '../core/errors.ts';
 import type { Run, Trace } from '../runs/run.ts';
+import { traceOpen } from '../runs/traces.ts';
 import { ArchiveReader } from './archive-read.ts';
 import { segmentsOf } from './chunks.ts';
 import type { TraceContext } from './context.ts';
@@ -15,13 +16,13 @@ export interface VerifiedTrace {
   /** What is wrong; an archive that was kept for as long as the policy says is not. */
   problems: string[];
   expired: boolean;
-  /** Bytes that were missing when it was archived: what is there may verify nevertheless. */
+  /** Bytes that were missing when it was archived, or that have not come yet: what is there may verify nevertheless. */
   gap_bytes: number;
 }
 
 /**
  * Reads every byte of a run's logs and holds it against every checksum there is. Archived: 3 GET per attempt; live: 1
- * LIST per 1000 chunks and 1 GET each, and gaps are told, which may still close.
+ * LIST per 1000 chunks and 1 GET each; a gap of it is a problem once output is not taken any more.
  */
 export async function verifyTraces(
   context: TraceContext,
@@ -41,7 +42,7 @@ export async function verifyTraces(
   return verified;
 }
 
-type Verdict = Pick<VerifiedTrace, 'bytes' | 'problems'> & { expired?: boolean };
+type Verdict = Pick<VerifiedTrace, 'bytes' | 'problems'> & { expired?: boolean; gap_bytes?: number };
 
 async function verifyArchive(
   context: TraceContext,
@@ -78,9 +79,11 @@ async function verifyChunks(
   const range = { chunkBytesMax: context.limits.traceChunkBytesMax };
   const chunks = await listChunks(context.store, run.org_id, run.run_id, attempt, range, signal);
   const segments = segmentsOf(chunks);
-  const problems = segments.flatMap(({ chunk, offset, bytes }) =>
-    chunk === null ? [`${bytes} bytes are missing at offset ${offset}`] : [],
-  );
+  const gaps = segments.filter(({ chunk }) => chunk === null);
+  const isOpen = traceOpen(run, attempt, context.recorder.now()).outcome !== 'refused';
+  const problems = isOpen
+    ? []
+    : gaps.map(({ offset, bytes }) => `${bytes} bytes are missing at offset ${offset}`);
   for (const chunk of chunks) {
     try {
       if ((await readChunk(context, chunk, signal)) === null) problems.push(`${chunk.key} is gone`);
@@ -90,7 +93,8 @@ async function verifyChunks(
     }
   }
   const last = segments.at(-1);
-  return { bytes: last === undefined ? 0 : last.offset + last.bytes, problems };
+  const gap_bytes = gaps.reduce((sum, { bytes }) => sum + bytes, 0);
+  return { bytes: last === undefined ? 0 : last.offset + last.bytes, problems, gap_bytes };
 }
 
 /** As the archiver counts: a last line without its end is one. */

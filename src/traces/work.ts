@@ -40,6 +40,11 @@ const workSchema = z.looseObject({
   /** Archives named before this server time were let go by the policy. */
   archives_horizon: time.nullable(),
   retained_at: time.nullable(),
+  /**
+   * A list that could not be read was begun anew: archives named between these times may be in no entry though no run
+   * names them. Goes once a full pass has looked.
+   */
+  renewed: z.object({ from: time, until: time }).nullable().optional(),
   /** By run id. Bounded by unarchived traces, and by `traceWorkMax`. */
   entries: z.record(z.string(), entrySchema),
 });
@@ -54,7 +59,7 @@ export interface StoredWork {
 
 /**
  * One GET; two where it cannot be read. An org without has an empty one, and so has one whose is corrupt: it is
- * bookkeeping, which passes make anew. Throws FormatError for one of a newer runfold.
+ * bookkeeping, which passes make anew from the index. Throws FormatError for one of a newer runfold.
  */
 export async function readWork(store: ObjectStore, orgId: string, signal?: AbortSignal): Promise<StoredWork> {
   const key = traceWorkKey(orgId);
@@ -75,7 +80,8 @@ export async function readWork(store: ObjectStore, orgId: string, signal?: Abort
 
 /**
  * Compares and swaps. `change` gets the work as it is and gives what it should be; null: nothing to do. 1 GET and 1
- * PUT without contention. Throws REVISION_CONFLICT, OutcomeUnknownError.
+ * PUT without contention. A list that cannot be read is begun anew, and says so. Throws REVISION_CONFLICT,
+ * OutcomeUnknownError.
  */
 export async function changeWork(
   { store, random, limits }: { store: ObjectStore; random: Random; limits: Limits },
@@ -87,7 +93,9 @@ export async function changeWork(
   const key = traceWorkKey(orgId);
   let sent: string | null = null;
   for (let round = 0; round < limits.contentionRoundsMax; round++) {
-    const { work, generation } = await readWork(store, orgId, signal);
+    const { work: stored, generation, isCorrupt } = await readWork(store, orgId, signal);
+    const from = Math.max(0, now - limits.traceChunkLifetimeMs);
+    const work = isCorrupt ? { ...stored, renewed: { from, until: now } } : stored;
     if (sent !== null && work.write_id === sent) return work;
     const changed = change(work);
     if (changed === null) return work;

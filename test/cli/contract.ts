@@ -292,6 +292,10 @@ export const archiveSchema = z.array(
     dropped: ids,
     work_renewed: z.boolean(),
     waiting: count,
+    due: count,
+    claimed: count,
+    backing_off: count,
+    settling: count,
     oldest_ended_at: iso.nullable(),
     complete: z.boolean(),
   }),
@@ -316,6 +320,8 @@ export const traceShowSchema = z.strictObject({
 
 export const traceVerifySchema = z.strictObject({
   ok: z.boolean(),
+  partial: count,
+  lost: count,
   traces: z.array(
     z.strictObject({
       ...traceState,

@@ -1,6 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import { archiveOrg } from '../../compactor/archive.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { archivesPrefix, chunksPrefix } from '../../src/store/keys.ts';
+import { changeWork } from '../../src/traces/work.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { archiveOf } from '../support/runs.ts';
 import { type World, worldOn } from '../support/world.ts';
@@ -11,7 +13,7 @@ import {
   traceShowSchema,
   traceVerifySchema,
 } from './contract.ts';
-import { jsonOf, onStore, tempDir } from './support.ts';
+import { COMPACTOR, jsonOf, onStore, RUNFOLD, run, tempDir } from './support.ts';
 
 const ORG = 'acme';
 const DAY = 86_400_000;
@@ -110,15 +112,21 @@ describe('logs on the command line', () => {
     expect(verified.stdout).toContain('holey, attempt 1: partial when it was archived: 7 B are missing');
     expect(verified.stdout).toContain('gone, attempt 1: lost when it was archived: nothing of it was left');
     expect(verified.stdout).toContain('2 partial or lost');
+    expect([verified.code, verified.stderr]).toEqual([1, expect.stringContaining('--allow-partial')]);
+    const strict = await runfold('trace', 'verify', '--org', ORG, '--json');
+    const counts = { ok: false, partial: 1, lost: 1 };
+    expect(traceVerifySchema.parse(JSON.parse(strict.stdout))).toMatchObject(counts);
+    const allowed = await ask('trace', 'verify', '--org', ORG, '--allow-partial');
+    expect(traceVerifySchema.parse(allowed)).toMatchObject({ ...counts, ok: true });
   });
 
   it('the policy says how long archives are kept', async () => {
-    const set = ['policy', 'set', '--org', ORG, '--trace-retain', '1h'];
+    const set = ['policy', 'set', '--org', ORG, '--trace-retain', '48h'];
     expect(policySetSchema.parse(await ask(...set))).toMatchObject({
-      policy: { trace_retain_ms: 3_600_000 },
+      policy: { trace_retain_ms: 2 * DAY },
     });
     expect(policySchema.parse(await ask('policy', 'show', '--org', ORG))).toMatchObject({
-      policy: { trace_retain_ms: 3_600_000 },
+      policy: { trace_retain_ms: 2 * DAY },
     });
   });
 
@@ -129,6 +137,18 @@ describe('logs on the command line', () => {
       [['trace', 'show', ...log, '--attempt', '7'], 1, /has left no log/],
       [['trace', 'verify', '--org', ORG, '--run', 'nobody'], 1, /no run nobody/],
       [['archive'], 2, /No org was named/],
+      [['archive', '--all', '--trace-window', '7d'], 2, /\(168 h\) must be shorter than its chunks live/],
+      [['archive', '--all', '--trace-window', '1s'], 2, /too short/],
+      [['archive', '--all', '--trace-attempts', '0'], 2, /whole number from 1 on/],
+      [['serve', '--dev', '--trace-window', '8d'], 2, /must be shorter/],
+      [
+        ['policy', 'set', '--org', ORG, '--trace-retain', '1s'],
+        2,
+        /logs cannot be kept for 1 s only: .* 48 h/,
+      ],
+      [['policy', 'set', '--org', ORG, '--trace-retain', '50h', '--trace-window', '3d'], 2, /72 h/],
+      [['policy', 'set', '--org', ORG, '--retain', '1m'], 2, /Runs cannot be kept for 60 s only/],
+      [['policy', 'set', '--org', ORG, '--time-travel', '1s'], 2, /Old versions cannot/],
     ] as const;
     await Promise.all(
       wrong.map(async ([args, code, message]) => {
@@ -137,5 +157,55 @@ describe('logs on the command line', () => {
         expect(ran.stderr).toMatch(message);
       }),
     );
+  });
+});
+
+describe('tries to archive', () => {
+  it('attempts and window are options; what waits is told by why', async () => {
+    const dir = `${tempDir()}/store`;
+    const clock = new FakeClock(Date.now() - DAY);
+    const world = await worldOn(await openFileStore(dir, { clock, fsync: false }), { clock });
+    const runfold = onStore(`file:${dir}?fsync=off`);
+    const ask = (...args: string[]) => jsonOf(runfold(...args, '--json'));
+    const storeArgs = ['--store', `file:${dir}?fsync=off`];
+    const { recorder, traces } = world.session;
+    for (const run_id of ['tries', 'window', 'fresh']) {
+      await recorder.create(ORG, { run_id });
+      await traces.append(ORG, run_id, { attempt: 1, offset: 4, body: Buffer.from('two\n') });
+    }
+    for (const run_id of ['tries', 'window'])
+      await recorder.apply(ORG, run_id, { type: 'succeeded', attempt: 1 });
+    await clock.advance(20 * 60_000);
+    // The first try, a day ago, and its last two back-offs are over.
+    await archiveOrg(world.compactor, ORG, recorder);
+    const now = Date.now();
+    await clock.advance(now - clock.now());
+    await recorder.apply(ORG, 'fresh', { type: 'succeeded', attempt: 1 });
+    const waits = archiveSchema.parse(await ask('archive', '--org', ORG, '--dry-run'));
+    expect(waits).toMatchObject([{ waiting: 3, due: 2, settling: 1, claimed: 0, backing_off: 0 }]);
+    const again = await runfold('archive', '--org', ORG, '--json');
+    expect(again.code).toBe(1);
+    expect(archiveSchema.parse(JSON.parse(again.stdout))).toMatchObject([
+      { partial: 0, due: 0, backing_off: 2, settling: 1 },
+    ]);
+    const told = await runfold('archive', '--org', ORG, '--dry-run');
+    expect(told.stdout).toMatch(/WAITING +DUE +CLAIMED +BACKING OFF +SETTLING/);
+    expect(told.stdout).toContain('3 runs waiting (2 backing off, 1 settling)');
+    const due = async (...runIds: string[]) =>
+      changeWork(world.session, ORG, now, (before) => {
+        const entries = { ...before.entries };
+        for (const id of runIds) entries[id] = { ...entries[id]!, attempts: 1, next_at: 0 };
+        return { ...before, entries };
+      });
+    await due('tries');
+    expect(await ask('archive', '--org', ORG, '--trace-attempts', '1')).toMatchObject([{ partial: 1 }]);
+    await due('window');
+    const env = { RUNFOLD_TRACE_WINDOW: '1h', RUNFOLD_TRACE_ATTEMPTS: '' };
+    const inTime = await run(COMPACTOR, ['--once', '--all', '--no-archive', ...storeArgs], { env });
+    expect(inTime.code).toBe(0);
+    const lately = await run(RUNFOLD, ['archive', '--org', ORG, '--json', ...storeArgs], { env });
+    expect(JSON.parse(lately.stdout)).toMatchObject([{ partial: 1, waiting: 1 }]);
+    const wrong = await run(COMPACTOR, ['--once', ...storeArgs], { env: { RUNFOLD_TRACE_WINDOW: '8d' } });
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('must be shorter')]);
   });
 });

@@ -4,6 +4,7 @@ import { uuidv7 } from '../../src/core/uuid.ts';
 import { LogWriter } from '../../src/log/append.ts';
 import type { LogRecord } from '../../src/runs/record.ts';
 import { archiveKey, traceWorkKey } from '../../src/store/keys.ts';
+import { readWork } from '../../src/traces/work.ts';
 import { intercept, recording, type StoreCall } from '../support/intercept.ts';
 import { archiveOf, ORG, rowOf } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
@@ -189,6 +190,36 @@ describe('the work list', () => {
     expect(await archive(world)).toMatchObject({ waiting: 0, work_renewed: false });
     await world.memory.put(traceWorkKey(ORG), Buffer.from('{"format": 2}'));
     await expect(archive(world)).rejects.toMatchObject({ code: 'UNSUPPORTED_FORMAT' });
+  });
+
+  it('archives that only an unreadable list named are found by what they say of their run', async () => {
+    const world = await fakeWorld();
+    await endedRun(world, 'kept', 'a log\n');
+    expect(await archive(world)).toMatchObject({ archived: 1 });
+    await endedRun(world, 'run-1', 'a log\n');
+    await endedRun(world, 'gone', 'a log\n');
+    // Its commit is refused: an archive is left that the list alone names.
+    const failing = intercept(world.memory, (call, go) => {
+      const isCommit = call.operation === 'put' && /\/runs\/acme\/(run-1|gone)/.test(call.key);
+      if (isCommit || call.operation === 'delete') throw new Error('refused');
+      return go();
+    });
+    await archiver(world, failing)();
+    const { runs } = world.compactor;
+    await runs.remove(ORG, 'gone', (await runs.read(ORG, 'gone'))!.token);
+    expect(await archiveKeys(world)).toHaveLength(3);
+    await world.memory.put(traceWorkKey(ORG), Buffer.from('rot'));
+    await world.clock.advance(MINUTE);
+    expect(await archive(world, { leftovers: true })).toMatchObject({ archived: 1, work_renewed: true });
+    // Whoever wrote it might still commit it.
+    expect(await archive(world, { leftovers: true })).toMatchObject({ orphans_deleted: 0 });
+    expect(await archiveKeys(world)).toHaveLength(4);
+    await world.clock.advance(20 * MINUTE);
+    expect(await archive(world, { leftovers: true })).toMatchObject({ orphans_deleted: 1 });
+    // Of a run that cannot be found nobody knows what it names.
+    expect(await archiveKeys(world)).toHaveLength(3);
+    for (const id of ['kept', 'run-1']) await expectArchived(world, id, 'a log\n');
+    expect((await readWork(world.memory, ORG)).work.renewed).toBeNull();
   });
 
   it('an end that no clock here saw is waited for from when it was first met', async () => {

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { mustExist } from '../../../compactor/backfill-source.ts';
 import { compactOrg } from '../../../compactor/compact.ts';
 import { openCompactor } from '../../../compactor/open.ts';
-import { type Forgotten, previewPolicy } from '../../../compactor/policy.ts';
+import { checkPolicy, type Forgotten, previewPolicy } from '../../../compactor/policy.ts';
 import { KEEP_ALL } from '../../../compactor/retention.ts';
 import { InputError, RunfoldError } from '../../core/errors.ts';
 import type { Policy } from '../../manifest/manifest.ts';
@@ -13,8 +13,9 @@ import { count, counted, exactDuration } from '../format.ts';
 import { durationOrOff, orgOption } from '../options.ts';
 import type { Output } from '../output.ts';
 import { iso } from '../times.ts';
+import { type TraceOptions, traceLimitsOf, traceWindowOption } from '../trace-options.ts';
 
-interface SetOptions {
+interface SetOptions extends Pick<TraceOptions, 'traceWindow'> {
   org: string;
   retain?: number | 'off';
   timeTravel?: number | 'off';
@@ -54,27 +55,40 @@ export function policyCommand(program: Command, signal: AbortSignal): void {
       'delete archived logs so long after they were archived, such as 365d; off: never',
       durationOrOff,
     )
+    .addOption(
+      traceWindowOption(
+        'the window that archivers have, which --trace-retain may not be below (default: 48h)',
+      ),
+    )
     .option('--dry-run', 'tell how much the policy would forget; change nothing')
     .action(async (options: SetOptions, command: Command) => {
       const { retain, timeTravel, traceRetain } = options;
       if (retain === undefined && timeTravel === undefined && traceRetain === undefined) {
         throw new InputError('Nothing to set.', { hint: 'Say --retain, --time-travel or --trace-retain.' });
       }
-      await withSession(command, signal, (context) => setPolicy(context, options));
+      const changes = changesOf(options);
+      checkPolicy(changes, traceLimitsOf(options));
+      await withSession(command, signal, (context) => setPolicy(context, options, changes));
     });
 }
 
-async function setPolicy({ session, output, signal }: CommandContext, options: SetOptions): Promise<void> {
-  const { org: orgId, retain, timeTravel, traceRetain, dryRun = false } = options;
-  const context = await openCompactor(session);
-  await mustExist(context, orgId, signal);
-  const before = await currentPolicy(session, orgId, signal);
-  const policy: Policy = {
-    ...before.policy,
+function changesOf({ retain, timeTravel, traceRetain }: SetOptions): Partial<Policy> {
+  return {
     ...(retain !== undefined && { retain_ms: retain === 'off' ? null : retain }),
     ...(timeTravel !== undefined && { time_travel_ms: timeTravel === 'off' ? 0 : timeTravel }),
     ...(traceRetain !== undefined && { trace_retain_ms: traceRetain === 'off' ? null : traceRetain }),
   };
+}
+
+async function setPolicy(
+  { session, output, signal }: CommandContext,
+  { org: orgId, dryRun = false }: SetOptions,
+  changes: Partial<Policy>,
+): Promise<void> {
+  const context = await openCompactor(session);
+  await mustExist(context, orgId, signal);
+  const before = await currentPolicy(session, orgId, signal);
+  const policy: Policy = { ...before.policy, ...changes };
   let { version } = before;
   let { horizon, ...forgets } = await previewPolicy(context, orgId, policy, signal);
   if (!dryRun) {

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { cronTrigger } from '../../../compactor/schedule.ts';
 import { systemClock } from '../../core/clock.ts';
 import { InputError } from '../../core/errors.ts';
+import type { Limits } from '../../core/limits.ts';
 import type { ResultStore } from '../../runs/results.ts';
 import type { ServiceLimits } from '../../service/limits.ts';
 import type { TokenVerifier } from '../../service/tokens.ts';
@@ -11,6 +12,7 @@ import { listening } from '../listening.ts';
 import { durationOrOff, type GlobalOptions, port, positiveInteger } from '../options.ts';
 import { resultsOption, withResults } from '../results.ts';
 import { foldOnSchedule, sweepAtStart } from '../serve-upkeep.ts';
+import { addTraceOptions, type TraceOptions, traceLimitsOf } from '../trace-options.ts';
 import { audienceOption, issuerOption, secretFrom } from './token.ts';
 
 const DEV_STORE = 'file:./runfold-data';
@@ -20,7 +22,7 @@ const DEV_TOKEN_MS = 12 * 3_600_000;
 const EMBEDDED_SCHEDULE = '*/10 * * * * *';
 const LOCAL = ['127.0.0.1', '::1', 'localhost'];
 
-interface ServeOptions {
+interface ServeOptions extends TraceOptions {
   port: number;
   host: string;
   dev?: boolean;
@@ -44,9 +46,10 @@ interface Auth {
 }
 
 export function serveCommand(program: Command, signal: AbortSignal): void {
-  program
+  const serving = program
     .command('serve')
-    .description('serve lifecycle, catalog and OpenLineage over HTTP, to callers with a token')
+    .description('serve lifecycle, catalog and OpenLineage over HTTP, to callers with a token');
+  addTraceOptions(serving)
     .option('--port <port>', '0 takes any that is free', port, 8080)
     .option('--host <address>', 'the address to listen on', '127.0.0.1')
     .option(
@@ -80,6 +83,7 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
       durationOrOff,
     )
     .action(async (options: ServeOptions, command: Command) => {
+      const limits = traceLimitsOf(options);
       const auth = await authOf(options);
       if (options.dev && command.optsWithGlobals<GlobalOptions>().store === undefined) {
         command.parent?.setOptionValueWithSource('store', DEV_STORE, 'default');
@@ -91,7 +95,7 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
           withResults(
             command,
             context.session,
-            (results) => serve(context, options, auth, results, command.parent?.version()),
+            (results) => serve(context, options, limits, auth, results, command.parent?.version()),
             { create: true },
           ),
         { create: true },
@@ -102,6 +106,7 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
 async function serve(
   { session, output, signal }: CommandContext,
   options: ServeOptions,
+  limits: Limits,
   auth: Auth,
   results: ResultStore | null | undefined,
   version = '0',
@@ -150,7 +155,7 @@ async function serve(
   if (auth.token !== null) tellDev(output, url, auth.token);
   const upkeep = [
     ...(results === undefined ? [] : [sweepAtStart(session, results, logger, signal)]),
-    ...(trigger === null ? [] : [foldOnSchedule(session, trigger, results, logger, signal)]),
+    ...(trigger === null ? [] : [foldOnSchedule(session, trigger, results, limits, logger, signal)]),
   ];
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();

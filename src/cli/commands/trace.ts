@@ -17,6 +17,11 @@ interface RunOptions {
   attempt?: number;
 }
 
+interface VerifyOptions extends Pick<RunOptions, 'org'> {
+  run?: string;
+  allowPartial?: boolean;
+}
+
 export function traceCommand(program: Command, signal: AbortSignal): void {
   const trace = program.command('trace').description('logs of runs, live or archived');
   addRunOptions(trace.command('show').description('write a log, or a range of it, to standard output'))
@@ -35,8 +40,9 @@ export function traceCommand(program: Command, signal: AbortSignal): void {
     .description('read logs whole, and hold every byte against every checksum')
     .addOption(orgOption())
     .option('--run <id>', 'only this run (default: all that left a log)', runId)
-    .action(async ({ org, run }: { org: string; run?: string }, command: Command) => {
-      const ok = await withSession(command, signal, (context) => verify(context, org, run));
+    .option('--allow-partial', 'logs that were archived with gaps, or lost, are told but no problem')
+    .action(async (options: VerifyOptions, command: Command) => {
+      const ok = await withSession(command, signal, (context) => verify(context, options));
       if (!ok) throw new Exit(EXIT.problem);
     });
   addImportCommands(trace, signal);
@@ -112,8 +118,7 @@ async function write(body: Uint8Array): Promise<void> {
 
 async function verify(
   { session, output, signal }: CommandContext,
-  orgId: string,
-  runOnly: string | undefined,
+  { org: orgId, run: runOnly, allowPartial = false }: VerifyOptions,
 ): Promise<boolean> {
   const progress = output.progress('Verifying', (runs) => counted(runs, 'run'));
   const verified: VerifiedTrace[] = [];
@@ -129,14 +134,24 @@ async function verify(
     progress.stop();
   }
   const bad = verified.filter(({ problems }) => problems.length > 0);
-  output.value({ ok: bad.length === 0, traces: verified.map((one) => ({ org_id: orgId, ...one })) });
+  const [partial, lost] = (['partial', 'lost'] as const).map((status) =>
+    verified.filter((one) => one.status === status),
+  ) as [VerifiedTrace[], VerifiedTrace[]];
+  const damaged = [...partial, ...lost];
+  const waiting = verified.filter(
+    (one) => one.status === 'live' && one.gap_bytes > 0 && one.problems.length === 0,
+  );
+  const ok = bad.length === 0 && (allowPartial || damaged.length === 0);
+  const traces = verified.map((one) => ({ org_id: orgId, ...one }));
+  output.value({ ok, partial: partial.length, lost: lost.length, traces });
   for (const { run_id, attempt, problems } of bad)
     for (const problem of problems) output.line(`${plain(run_id)}, attempt ${attempt}: ${plain(problem)}`);
-  const damaged = verified.filter(({ status }) => status === 'partial' || status === 'lost');
   for (const { run_id, attempt, status, gap_bytes } of damaged) {
     const what = status === 'lost' ? 'nothing of it was left' : `${bytes(gap_bytes)} are missing`;
     output.line(`${plain(run_id)}, attempt ${attempt}: ${status} when it was archived: ${what}`);
   }
+  for (const { run_id, attempt, gap_bytes } of waiting)
+    output.line(`${plain(run_id)}, attempt ${attempt}: ${bytes(gap_bytes)} have not come yet`);
   const size = verified.reduce((sum, one) => sum + one.bytes, 0);
   const expired = verified.filter((one) => one.expired).length;
   const gone = expired > 0 ? `, ${count(expired)} expired` : '';
@@ -144,7 +159,9 @@ async function verify(
   output.line(
     `${counted(verified.length, 'log')} (${bytes(size)})${gone}${told}, ${counted(bad.length, 'problem')}`,
   );
-  return bad.length === 0;
+  if (!allowPartial && damaged.length > 0)
+    output.note('what is partial or lost stays so; --allow-partial makes it no problem');
+  return ok;
 }
 
 async function* runsWithTraces(session: CommandContext['session'], orgId: string, signal: AbortSignal) {
