@@ -138,7 +138,8 @@ export async function putArchive(
   return { ...archive, uri: key, stored_bytes: body.length, crc32c: sum };
 }
 
-function throwIfLate(
+/** What is written later may be taken for what nobody will commit. Throws DEADLINE_EXCEEDED. */
+export function throwIfLate(
   { clock }: Pick<TraceContext, 'clock'>,
   { putBefore }: Pick<TraceJob, 'putBefore'>,
 ): void {

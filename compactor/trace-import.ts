@@ -14,7 +14,7 @@ import { linesOf, verifyTraces } from '../src/traces/verify.ts';
 import { changeWork } from '../src/traces/work.ts';
 import { FrameWriter, inflateAll } from '../src/traces/zstd.ts';
 import { entryOf, type Settled, withClaims, withSettled } from './archive-entries.ts';
-import { putArchive } from './archive-trace.ts';
+import { putArchive, throwIfLate } from './archive-trace.ts';
 
 const whole = z.coerce.number().int().nonnegative();
 const given = <T extends z.ZodType>(schema: T) =>
@@ -163,6 +163,7 @@ async function importRow(
     isReadable: true,
   };
   const archive = await putArchive(context, { run, attempt: row.attempt, ...put }, assembled, signal);
+  throwIfLate(context, put);
   const event = { type: 'trace_archived', attempt: row.attempt, archive, imported: true } as const;
   await context.recorder.apply(orgId, row.run_id, event, signal);
   return { outcome: 'imported', reason: null };

@@ -74,6 +74,12 @@ export const defaultLimits = {
   /** One chunk of a trace, and the whole log of one attempt. */
   traceChunkBytesMax: 4 * 1024 * 1024,
   traceBytesMax: 128 * 1024 * 1024,
+  /**
+   * All chunks of one attempt, also those that say again or contradict what others say: honest repeats under another
+   * cutting have room beside the log. Each process finds out after every eighth of either that it wrote.
+   */
+  traceStoredBytesMax: 2 * 128 * 1024 * 1024,
+  traceChunksMax: 100_000,
   /** How long a process trusts that a trace is open. */
   traceCheckMs: 60_000,
   /** Output of an attempt is taken until so long after its end. */

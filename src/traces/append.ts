@@ -7,6 +7,7 @@ import { chunksPrefix } from '../store/keys.ts';
 import { ABSENT } from '../store/object-store.ts';
 import { chunkName } from './chunks.ts';
 import type { TraceContext } from './context.ts';
+import { StoredChunks } from './stored.ts';
 
 export interface NewChunk {
   /** The attempt that wrote it. */
@@ -30,15 +31,17 @@ const TRACES_MAX = 10_000;
 /**
  * Adds to the logs of attempts. Every call may be repeated, chunks may come in any order and overlap; they must agree
  * about every byte. Requests: 1 PUT; the first of an attempt in this process is preceded by the run's mark (1 GET, at
- * most 2 PUT), and 1 GET per trace and `traceCheckMs`.
+ * most 2 PUT), and 1 GET per trace and `traceCheckMs`; of a log that takes up much, see StoredChunks.
  */
 export class TraceWriter {
   readonly #context: TraceContext;
   /** Monotonic ms at which a trace was last seen to be open. */
   readonly #openAt = new LRUCache<string, number>({ max: TRACES_MAX });
+  readonly #stored: StoredChunks;
 
   constructor(context: TraceContext) {
     this.#context = context;
+    this.#stored = new StoredChunks(context);
   }
 
   /**
@@ -52,11 +55,15 @@ export class TraceWriter {
     const { attempt, offset, body, end = false } = chunk;
     const openAt = await this.#open(orgId, runId, attempt, signal);
     const key = `${chunksPrefix(orgId, runId, attempt)}${chunkName(offset, body, end)}`;
+    const place = { orgId, runId, attempt, key, bytes: body.length };
+    const takeBack = await this.#stored.admit(place, signal);
     const put = await store.put(key, body, {
       ifGeneration: ABSENT,
       contentType: 'application/octet-stream',
       signal,
     });
+    // A repeat takes no room.
+    if (put.outcome === 'conflict') takeBack();
     if (put.outcome === 'unknown') {
       throw new OutcomeUnknownError(`The store did not confirm a chunk of run ${runId}.`, {
         cause: put.cause,

@@ -158,6 +158,67 @@ describe('a live log', () => {
     expect(await readAll(world, 'run-1')).toBe('one\n');
   });
 
+  it('takes up no more than a bound, whatever a worker sends, and costs no request until an eighth of it', async () => {
+    const limits = { traceStoredBytesMax: 800, traceChunksMax: 1_000 };
+    const world = await fakeWorld({ limits });
+    await started(world, 'run-1');
+    await write(world, 'run-1', 'one\n');
+    const calls: StoreCall[] = [];
+    const traces = tracesOn(world, recording(world.memory, calls));
+    const lists = () => calls.filter(({ operation }) => operation === 'list').length;
+    // Ten bytes that contradict each other, always at the same offset.
+    const contradict = (i: number) => traces.append(ORG, 'run-1', chunk(4, String(i).padStart(10, '0')));
+    for (let i = 0; i < 10; i++) await contradict(i);
+    expect(lists()).toBe(0);
+    let i = 10;
+    const refused = await (async () => {
+      for (; i < 200; i++) {
+        await world.clock.advance(1_000);
+        await contradict(i);
+      }
+    })().catch((error: unknown) => error);
+    expect(refused).toMatchObject({
+      code: 'LIMIT_EXCEEDED',
+      hint: expect.stringContaining('what was acknowledged stays'),
+      details: { limit_bytes: 800, limit_chunks: 1_000 },
+    });
+    expect(i).toBe(79);
+    expect(lists()).toBeLessThanOrEqual(9);
+    // A repeat is answered as ever; what is new costs one look at whether it is there.
+    expect(await contradict(3)).toEqual({ next: 14, repeated: true });
+    calls.length = 0;
+    for (const _ of [1, 2]) await expect(contradict(500)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+    expect(calls.map(({ operation }) => operation)).toEqual(['head', 'head']);
+    // Another process finds out within an eighth.
+    const other = tracesOn(world, world.memory);
+    let more = 0;
+    for (; more < 200; more++) {
+      const appended = other.append(ORG, 'run-1', chunk(4, `x${more}`.padStart(10, '0')));
+      if (
+        !(await appended.then(
+          () => true,
+          () => false,
+        ))
+      )
+        break;
+    }
+    expect(more).toBeLessThanOrEqual(10);
+    await ended(world, 'run-1');
+    await world.clock.advance(SETTLED);
+    expect(await archive(world)).toMatchObject({ archived: 1 });
+  });
+
+  it('has no more chunks than a bound; repeats are none', async () => {
+    const world = await fakeWorld({ limits: { traceChunksMax: 8 } });
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    for (let n = 0; n < 40; n++) await traces.append(ORG, 'run-1', chunk(n % 8, 'x'));
+    await expect(traces.append(ORG, 'run-1', chunk(8, 'x'))).rejects.toMatchObject({
+      code: 'LIMIT_EXCEEDED',
+    });
+    expect(await chunkKeys(world)).toHaveLength(8);
+  });
+
   it('is gone for a writer whose run was deleted, once it looks', async () => {
     const world = await fakeWorld();
     const { traces, recorder } = world.session;
@@ -177,7 +238,7 @@ describe('docs/RELIABILITY.md', () => {
     const doc = await readFile(new URL('../../docs/RELIABILITY.md', import.meta.url), 'utf8');
     const section = /## Traces\n([\s\S]*?)\n## /.exec(doc)![1]!;
     const named = [...section.matchAll(/^\|.*\| ([^|]+) \|$/gm)].map((match) => match[1]!.trim()).slice(1);
-    const files = ['archive', 'faults', 'live', 'many-chunks', 'storm', 'work'];
+    const files = ['archive', 'faults', 'follow', 'live', 'many-chunks', 'storm', 'work'];
     const tests = await Promise.all(
       files.map((file) => readFile(new URL(`${file}.test.ts`, import.meta.url), 'utf8')),
     );
