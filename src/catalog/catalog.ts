@@ -1,5 +1,6 @@
 import type { Table } from 'apache-arrow';
-import { type Clock, cancelled, systemClock, throwIfAborted } from '../core/clock.ts';
+import { type Clock, systemClock, throwIfAborted } from '../core/clock.ts';
+import { abortable } from '../core/concurrency.ts';
 import { InputError, isRunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { type Limits, limits } from '../core/limits.ts';
@@ -305,14 +306,4 @@ function factsOf(stats: RefreshStats): Facts<'refresh'> {
     quarantined,
     fallback: stats.fallbackVersion !== null,
   };
-}
-
-/** Stops waiting when the caller gives up; what others wait for goes on. */
-async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(cancelled(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

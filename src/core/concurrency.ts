@@ -1,4 +1,4 @@
-import { throwIfAborted } from './clock.ts';
+import { cancelled, throwIfAborted } from './clock.ts';
 
 /**
  * Maps with at most `parallel` calls in flight, keeping order. The first failure stops new calls, aborts the
@@ -120,6 +120,17 @@ export async function both<A, B>(
     signal,
   );
   return results as [A, B];
+}
+
+/** Stops waiting when the caller gives up; what others wait for goes on. */
+export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(cancelled(signal));
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 /** Runs tasks of one key one after another; different keys run side by side. */

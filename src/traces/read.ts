@@ -6,6 +6,7 @@ import { traceOf, traceOpen } from '../runs/traces.ts';
 import { ArchiveReader } from './archive-read.ts';
 import { type Chunk, isWhole, type Segment, segmentsOf } from './chunks.ts';
 import type { TraceContext } from './context.ts';
+import { endOf, SharedTails } from './follow.ts';
 import { listChunks } from './list.ts';
 import { TRACE_HINT } from './zstd.ts';
 
@@ -54,6 +55,7 @@ export interface TraceSlice {
  */
 export class TraceReader {
   readonly #context: TraceContext;
+  readonly #tails = new SharedTails();
 
   constructor(context: TraceContext) {
     this.#context = context;
@@ -89,7 +91,9 @@ export class TraceReader {
 
   /**
    * What there is, and then what comes, until the log has ended. A slice without bytes says that nothing came for
-   * `pollMs`; the last one says `ended`. Before a gap it waits: for what is missing, or for the archive that fills it. Archiving meanwhile makes no difference.
+   * `pollMs`; the last one says `ended`. Before a gap it waits: for what is missing, or for the archive that fills it.
+   * Archiving meanwhile makes no difference. What there is each follower reads for itself, as `read`; waiting for more
+   * costs one `read` per pause for all followers of the log in this process. Slices are shared: leave their bytes alone.
    */
   async *follow(
     orgId: string,
@@ -99,15 +103,32 @@ export class TraceReader {
   ): AsyncGenerator<TraceSlice, void, void> {
     let { from = 0, attempt } = query;
     const { pollMs = 1_000, sliceBytes = SLICE_BYTES_MAX } = query;
-    const readers = new Readers(this.#context, orgId);
-    for (;;) {
-      const to = from + sliceBytes;
-      const slice = await this.#slice(orgId, runId, { attempt, from, to }, readers, signal);
-      attempt = slice.state.attempt;
-      from += slice.body.length;
-      yield slice;
-      if (slice.state.ended && (slice.body.length === 0 || from >= slice.state.bytes)) return;
-      if (slice.body.length === 0) await this.#context.clock.sleep(pollMs, signal);
+    const reading = () => {
+      const readers = new Readers(this.#context, orgId);
+      return (at: number, stop: AbortSignal | undefined) =>
+        this.#slice(orgId, runId, { attempt, from: at, to: at + sliceBytes }, readers, stop);
+    };
+    const read = reading();
+    let place: ReturnType<SharedTails['join']> | null = null;
+    try {
+      for (;;) {
+        const shared = (await place?.next()) ?? null;
+        if (shared === null) place?.leave();
+        if (shared === null) place = null;
+        const slice = shared === null ? await read(from, signal) : behind(shared, from);
+        // What others had to read first.
+        if (slice === null) continue;
+        attempt = slice.state.attempt;
+        from += slice.body.length;
+        yield slice;
+        if (slice.state.ended && (slice.body.length === 0 || from >= slice.state.bytes)) return;
+        if (place !== null || slice.body.length > 0) continue;
+        const name = JSON.stringify([orgId, runId, attempt, pollMs, sliceBytes]);
+        const { clock } = this.#context;
+        place = this.#tails.join(name, slice, { clock, pollMs, read: reading() }, signal);
+      }
+    } finally {
+      place?.leave();
     }
   }
 
@@ -224,6 +245,13 @@ export class TraceReader {
     const at = offset - chunk.offset;
     return body.subarray(at, at + bytes);
   }
+}
+
+/** What of a slice comes at `from` and later; null: it ends before, or says nothing of what comes there. */
+function behind(slice: TraceSlice, from: number): TraceSlice | null {
+  const { offset, body } = slice;
+  if (offset === from) return slice;
+  return endOf(slice) <= from ? null : { ...slice, offset: from, body: body.subarray(from - offset) };
 }
 
 /** The reader of the archive that was asked for last: it knows the seek table. */

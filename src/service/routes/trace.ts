@@ -244,6 +244,7 @@ async function follow(
   const end = (controller: ReadableStreamDefaultController<Uint8Array>) => {
     leave();
     stop.abort();
+    void slices.return(undefined).catch(() => undefined);
     controller.close();
   };
   const stream = new ReadableStream<Uint8Array>({
@@ -291,6 +292,7 @@ async function follow(
     cancel() {
       leave();
       stop.abort();
+      void slices.return(undefined).catch(() => undefined);
     },
   });
   return new Response(stream, {
