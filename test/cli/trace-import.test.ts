@@ -135,6 +135,51 @@ describe('a table that kept the books before', () => {
     expect(readFileSync(table, 'utf8')).toBe(text(rows));
   });
 
+  it('takes files as they come: a byte order mark, CRLF, quoted line ends, duplicates, and rows that are traps', async () => {
+    const table = join(dir, 'hostile.csv');
+    for (const run_id of ['twice', 'quoted']) {
+      await world.session.recorder.create(ORG, { run_id });
+      await world.session.recorder.apply(ORG, run_id, { type: 'succeeded', attempt: 1 });
+    }
+    const lines = [
+      '\ufeff"run_id",note,"uri",bytes',
+      'twice,,old/plain.log,24',
+      'twice,,old/plain.log,24',
+      '"quoted","{""a"":\r\n1}, and\r\n\r\nmore",old/plain.log,',
+      'a/b,,old/plain.log,',
+      'twice,,../../../etc/passwd,',
+      'twice,,file:///etc/passwd,',
+      'twice,,,',
+      'twice,,old/plain.log,NaN',
+      '{"run_id": "twice"},,,,',
+      '',
+      '__proto__,,old/plain.log,',
+      'quoted,x,old/plain.log,"24',
+    ];
+    const text = lines.join('\r\n');
+    writeFileSync(table, text);
+    const looked = await ask('trace', 'import', table, '--org', ORG, '--dry-run');
+    expect(traceImportSchema.parse(looked.value)).toMatchObject({ imported: 3, rejected_total: 8 });
+    const done = traceImportSchema.parse((await ask('trace', 'import', table, '--org', ORG)).value);
+    expect(done).toMatchObject({ rows: 11, imported: 2, known: 1, rejected_total: 8 });
+    expect(done.rejected.map(({ line }) => line)).toEqual([8, 9, 10, 11, 12, 13, 15, 16]);
+    expect((await readWork(world.store, ORG)).work.entries).toEqual({});
+    const purged = await ask('trace', 'purge', table, '--org', ORG);
+    expect(tracePurgeSchema.parse(purged.value)).toMatchObject({ purged: 3, kept: 8 });
+    // What is left is as it was, byte for byte.
+    const left = [lines[0], ...lines.slice(4, 10), ...lines.slice(11)].join('\r\n');
+    expect(readFileSync(table, 'utf8')).toBe(`${left}\n`);
+    const clear = async (name: string, content: string, message: RegExp) => {
+      writeFileSync(join(dir, name), content);
+      const ran = await runfold('trace', 'import', join(dir, name), '--org', ORG);
+      expect([ran.code, ran.stderr]).toEqual([2, expect.stringMatching(message)]);
+    };
+    await clear('none.csv', 'run_id,place\nplain,old/plain.log\n', /has no column uri/);
+    const open = `run_id,uri\nplain,"old${'\nplain,old/plain.log'.repeat(60_000)}`;
+    await clear('open.csv', open, /open.csv:2: a record that begins here does not end/);
+    await clear('twice.csv', 'run_id,uri,uri\n', /does not name the columns/);
+  });
+
   it('NDJSON as well; a file that is none is one clear error', async () => {
     const ndjson = join(dir, 'logs.ndjson');
     writeFileSync(

@@ -1,4 +1,4 @@
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import {
   importTraces,
@@ -21,6 +21,7 @@ interface TableOptions {
 /** Rows that are told one by one; --json tells as many. */
 const TOLD_MAX = 100;
 const BATCH = 64;
+const REQUIRED = ['run_id', 'uri'];
 
 /** `trace import` and `trace purge`, for a table that kept the books before. */
 export function addImportCommands(trace: Command, signal: AbortSignal): void {
@@ -50,7 +51,7 @@ async function importFile(
   file: string,
   { org, dryRun = false }: TableOptions,
 ): Promise<number> {
-  const table = await openTable(file);
+  const table = await openTable(file, REQUIRED);
   const progress = output.progress('Importing', (rows) => counted(rows, 'row'));
   const report = { rows: 0, imported: 0, known: 0, rejected_total: 0 };
   const rejected: { line: number; reason: string }[] = [];
@@ -83,6 +84,7 @@ async function importFile(
   } finally {
     progress.stop();
   }
+  rejected.sort((a, b) => a.line - b.line);
   output.value({ org_id: org, dry_run: dryRun, ...report, rejected });
   for (const { line, reason } of rejected) output.note(`rejected: ${plain(file)}:${line}: ${plain(reason)}`);
   const { rows, imported, known, rejected_total } = report;
@@ -98,7 +100,7 @@ async function purgeFile(
   file: string,
   { org, dryRun = false }: TableOptions,
 ): Promise<void> {
-  const table = await openTable(file);
+  const table = await openTable(file, REQUIRED);
   const progress = output.progress('Verifying', (rows) => counted(rows, 'row'));
   const kept: string[] = table.header === null ? [] : [table.header];
   const report = { rows: 0, purged: 0, kept: 0 };
@@ -125,7 +127,8 @@ async function purgeFile(
 async function replaceFile(file: string, text: string): Promise<void> {
   const aside = `${file}.${process.pid}.tmp`;
   try {
-    await writeFile(aside, text, { flush: true });
+    const { mode } = await stat(file);
+    await writeFile(aside, text, { flush: true, mode });
     await rename(aside, file);
   } catch (error) {
     await rm(aside, { force: true });
