@@ -52,28 +52,34 @@ export type Work = z.infer<typeof workSchema>;
 
 export interface StoredWork {
   work: Work;
+  /** Null: there is none, or it is so broken that the store cannot even tell. */
   generation: string | null;
   /** What is stored cannot be read: `work` is a new one, and the next write replaces it. */
   isCorrupt: boolean;
 }
 
 /**
- * One GET; two where it cannot be read. An org without has an empty one, and so has one whose is corrupt: it is
- * bookkeeping, which passes make anew from the index. Throws FormatError for one of a newer runfold.
+ * One GET; two where it cannot be read, and at most 1 HEAD. An org without has an empty one, and so has one whose is
+ * corrupt: it is bookkeeping, which passes make anew from the index. Throws FormatError for one of a newer runfold.
  */
 export async function readWork(store: ObjectStore, orgId: string, signal?: AbortSignal): Promise<StoredWork> {
   const key = traceWorkKey(orgId);
   for (let attempt = 0; ; attempt++) {
-    const got = await store.get(key, { signal });
-    if (got.outcome !== 'found') return { work: emptyWork(orgId), generation: null, isCorrupt: false };
-    const { generation } = got.meta;
     try {
+      const got = await store.get(key, { signal });
+      if (got.outcome !== 'found') return { work: emptyWork(orgId), generation: null, isCorrupt: false };
+      const { generation } = got.meta;
       const work = checkStored(key, workSchema, parseStored(key, 'work list', WORK_FORMAT, got.body));
       return { work, generation, isCorrupt: false };
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error;
       // The wire may be at fault.
-      if (attempt > 0) return { work: emptyWork(orgId), generation, isCorrupt: true };
+      if (attempt === 0) continue;
+      const meta = await store.head(key, { signal }).catch((cause: unknown) => {
+        if (cause instanceof CorruptError) return null;
+        throw cause;
+      });
+      return { work: emptyWork(orgId), generation: meta?.generation ?? null, isCorrupt: true };
     }
   }
 }
@@ -96,26 +102,42 @@ export async function changeWork(
     const { work: stored, generation, isCorrupt } = await readWork(store, orgId, signal);
     const from = Math.max(0, now - limits.traceChunkLifetimeMs);
     const work = isCorrupt ? { ...stored, renewed: { from, until: now } } : stored;
+    if (isCorrupt && generation === null) {
+      // Nothing to compare with: what is written says nothing but this, and the change comes behind it. Of two who do
+      // so at once one may lose the other's claims, which save work and keep nothing safe.
+      const put = await store.put(key, encodeStored({ ...work, write_id: uuidv7(now, random) }), {
+        ...HOW,
+        signal,
+      });
+      if (put.outcome === 'unknown' && round + 1 === limits.contentionRoundsMax)
+        throw unconfirmed(key, put.cause);
+      continue;
+    }
     if (sent !== null && work.write_id === sent) return work;
     const changed = change(work);
     if (changed === null) return work;
     const next = { ...changed, write_id: uuidv7(now, random) };
     const put = await store.put(key, encodeStored(next), {
+      ...HOW,
       ifGeneration: generation ?? ABSENT,
-      contentType: 'application/json',
-      cacheControl: 'no-store',
       signal,
     });
     if (put.outcome === 'written') return next;
     // Whose write is there is seen in the next round; a change that is applied twice must do no harm.
     sent = put.outcome === 'unknown' ? next.write_id : null;
     if (put.outcome === 'unknown' && round + 1 === limits.contentionRoundsMax) {
-      throw new OutcomeUnknownError(`The store did not confirm ${key}.`, { cause: put.cause });
+      throw unconfirmed(key, put.cause);
     }
   }
   throw new RunfoldError('REVISION_CONFLICT', `${key} changes too often to be written.`, {
     hint: 'Run fewer compactors on this org.',
   });
+}
+
+const HOW = { contentType: 'application/json', cacheControl: 'no-store' } as const;
+
+function unconfirmed(key: string, cause: unknown): OutcomeUnknownError {
+  return new OutcomeUnknownError(`The store did not confirm ${key}.`, { cause });
 }
 
 export function newEntry(now: number): WorkEntry {

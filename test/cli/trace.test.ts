@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { archiveOrg } from '../../compactor/archive.ts';
 import { openFileStore } from '../../src/store/file.ts';
@@ -207,5 +208,13 @@ describe('tries to archive', () => {
     expect(JSON.parse(lately.stdout)).toMatchObject([{ partial: 1, waiting: 1 }]);
     const wrong = await run(COMPACTOR, ['--once', ...storeArgs], { env: { RUNFOLD_TRACE_WINDOW: '8d' } });
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('must be shorter')]);
+    // Not even the store can tell what it holds.
+    writeFileSync(`${dir}/traces/orgs/acme/work.json`, 'rot');
+    const rotten = await runfold('archive', '--org', ORG);
+    expect([rotten.code, rotten.stderr]).toEqual([
+      1,
+      expect.stringMatching(/work.json could not be read: it was/),
+    ]);
+    expect(archiveSchema.parse(await ask('archive', '--org', ORG))).toMatchObject([{ work_renewed: false }]);
   });
 });
