@@ -144,7 +144,7 @@ export function newEntry(now: number): WorkEntry {
   return { since: now, attempts: 0, next_at: now, claim: null, names: [], error: null, stale: false };
 }
 
-function emptyWork(orgId: string): Work {
+export function emptyWork(orgId: string): Work {
   return {
     format: WORK_FORMAT,
     org_id: orgId,

@@ -1,10 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { type Settled, withClaims, withSettled } from '../../compactor/archive-entries.ts';
 import { compactOrg } from '../../compactor/compact.ts';
+import { limits as limitsOf } from '../../src/core/limits.ts';
+import { seededRandom } from '../../src/core/random.ts';
+import { encodeStored } from '../../src/core/stored-json.ts';
 import { uuidv7 } from '../../src/core/uuid.ts';
 import { LogWriter } from '../../src/log/append.ts';
 import type { LogRecord } from '../../src/runs/record.ts';
 import { archiveKey, traceWorkKey } from '../../src/store/keys.ts';
-import { readWork } from '../../src/traces/work.ts';
+import { emptyWork, readWork } from '../../src/traces/work.ts';
 import { intercept, recording, type StoreCall } from '../support/intercept.ts';
 import { archiveOf, ORG, rowOf } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
@@ -378,5 +382,36 @@ describe('bookkeeping is bounded by unarchived traces, not by history', () => {
     expect(costs[1]).toBeLessThanOrEqual(costs[0]! + 2);
     expect(Math.abs(sizes[1]! - sizes[0]!)).toBeLessThan(50);
     expect(sizes[1]).toBeLessThan(1_024);
+  });
+
+  it('100 000 logs go through the list, and only those that fail are left in it', () => {
+    const limits = limitsOf();
+    const random = seededRandom(7);
+    const failing = (i: number) => i % 2_500 === 0;
+    let work = emptyWork(ORG);
+    let largest = 0;
+    for (let first = 0; first < 100_000; first += limits.traceWindowRuns) {
+      const now = 1_000_000 + first * 1_000;
+      const ids = Array.from(
+        { length: Math.min(limits.traceWindowRuns, 100_000 - first) },
+        (_, i) => first + i,
+      );
+      const claims = new Map(ids.map((i) => [`run-${i}`, { by: `by-${i}`, names: [uuidv7(now, random)] }]));
+      work = withClaims(work, claims, now, limits);
+      const sizeBytes = encodeStored(work).length;
+      const settled = new Map<string, Settled>();
+      for (const i of ids) {
+        const { by, names } = claims.get(`run-${i}`)!;
+        const outcome: Settled['outcome'] = failing(i)
+          ? { kind: 'failed', code: 'CORRUPT', message: 'poison', next_at: now + DAY, stale: false }
+          : { kind: 'done' };
+        settled.set(`run-${i}`, { by, forget: new Set(names), outcome });
+      }
+      work = withSettled(work, settled, null, now, limits);
+      largest = Math.max(largest, sizeBytes);
+    }
+    expect(Object.keys(work.entries)).toEqual(Array.from({ length: 40 }, (_, i) => `run-${i * 2_500}`));
+    // A window's claims and what failed so far.
+    expect(largest).toBeLessThan((limits.traceWindowRuns + 40) * 400);
   });
 });
