@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { z } from 'zod';
-import { KeyedMutex, mapParallel } from '../src/core/concurrency.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
 import { CorruptError, errorMessage, InputError } from '../src/core/errors.ts';
 import { isId } from '../src/core/ids.ts';
