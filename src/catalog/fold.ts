@@ -223,7 +223,8 @@ export function stateHashOf(rows: Rows): StateHash {
   const state = StateHash.empty();
   const ids = rows.vector('run_id') as TextVector;
   const revisions = rows.vector('revision') as NumberVector;
+  const { bytes } = ids;
   for (let i = 0; i < rows.length; i++)
-    state.addUtf8(ids.bytes, ids.start(i), ids.start(i + 1), revisions.raw(i));
+    state.addUtf8(bytes, ids.start(i), ids.start(i + 1), revisions.raw(i));
   return state;
 }

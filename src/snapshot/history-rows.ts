@@ -142,8 +142,9 @@ export function compareTexts(a: TextVector, i: number, b: TextVector, j: number)
   const endB = b.start(j + 1);
   let atA = a.start(i);
   let atB = b.start(j);
+  const [bytesA, bytesB] = [a.bytes, b.bytes];
   while (atA < endA && atB < endB) {
-    const difference = a.bytes[atA++]! - b.bytes[atB++]!;
+    const difference = bytesA[atA++]! - bytesB[atB++]!;
     if (difference !== 0) return difference;
   }
   return endA - atA - (endB - atB);

@@ -10,6 +10,7 @@ import {
   readNumbers,
   readTexts,
 } from './pages-read.ts';
+import { UUID_BYTES, UuidVector } from './uuid-vector.ts';
 import {
   codesFor,
   DictionaryVector,
@@ -73,11 +74,19 @@ function decodeTexts(chunks: readonly Chunk[], rows: number): TextVector {
   const size = pages.reduce((sum, { texts }) => sum + texts.bytes.length, 0);
   if (size > 0x7fff_ffff) fail('its texts exceed 2 GiB');
   const bytes = new Uint8Array(size);
+  let used = 0;
+  for (const { texts } of pages) {
+    bytes.set(texts.bytes, used);
+    used += texts.bytes.length;
+  }
+  if (size === rows * UUID_BYTES && pages.every(({ texts }) => areOf(UUID_BYTES, texts.lengths))) {
+    const uuids = UuidVector.of(bytes, rows);
+    if (uuids !== null) return uuids;
+  }
   const offsets = new Int32Array(rows + 1);
   let row = 0;
-  let used = 0;
+  used = 0;
   for (const { page, texts } of pages) {
-    bytes.set(texts.bytes, used);
     let value = 0;
     for (let i = 0; i < page.rows; i++) {
       if (page.levels !== null && page.levels[i] === 0) {
@@ -90,6 +99,11 @@ function decodeTexts(chunks: readonly Chunk[], rows: number): TextVector {
   }
   offsets[rows] = used;
   return new TextVector(bytes, offsets);
+}
+
+function areOf(length: number, lengths: Int32Array): boolean {
+  for (let i = 0; i < lengths.length; i++) if (lengths[i] !== length) return false;
+  return true;
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

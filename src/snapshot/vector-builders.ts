@@ -175,6 +175,7 @@ export class TextBuilder {
       const expected = from.bytes.length * (indexes.length / from.length) * TEXT_SLACK;
       this.#reserveBytes(Math.min(Math.ceil(expected) || 0, TEXT_BYTES_MAX));
     }
+    const { offsets } = from;
     for (let k = 0; k < indexes.length; ) {
       const first = indexes[k]!;
       let run = 1;
@@ -182,7 +183,7 @@ export class TextBuilder {
       const start = from.start(first);
       const shift = this.#used - start;
       for (let i = first; i < first + run; i++) {
-        const offset = from.offsets[i]!;
+        const offset = offsets[i]!;
         // ~(o + shift) is ~o − shift.
         this.#offsets[this.#length++] = offset < 0 ? offset - shift : offset + shift;
       }
@@ -210,8 +211,9 @@ export class TextBuilder {
     }
     // For an id a loop is quicker than making a view.
     const bytes = this.#bytes;
+    const source = from.bytes;
     let used = this.#used;
-    for (let at = start; at < end; at++) bytes[used++] = from.bytes[at]!;
+    for (let at = start; at < end; at++) bytes[used++] = source[at]!;
     this.#used = used;
   }
 

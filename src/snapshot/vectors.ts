@@ -238,8 +238,8 @@ let allNull = new Int32Array(0);
  * (negative), which costs no bitmap and keeps the end of row i − 1 readable.
  */
 export class TextVector {
-  readonly bytes: Uint8Array;
-  readonly offsets: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #offsets: Int32Array;
   readonly #buffer: Buffer;
 
   /** As that of `DictionaryVector`; where true the offsets are shared. */
@@ -247,13 +247,21 @@ export class TextVector {
 
   constructor(bytes: Uint8Array = NO_BYTES, offsets: Int32Array = new Int32Array(1), isAllNull = false) {
     this.isAllNull = isAllNull;
-    this.bytes = bytes;
-    this.offsets = offsets;
+    this.#bytes = bytes;
+    this.#offsets = offsets;
     this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   get length(): number {
-    return this.offsets.length - 1;
+    return this.#offsets.length - 1;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  get offsets(): Int32Array {
+    return this.#offsets;
   }
 
   /** A column without a value: it takes no memory of its own, however long. */
@@ -264,29 +272,29 @@ export class TextVector {
   }
 
   start(i: number): number {
-    const offset = this.offsets[i]!;
+    const offset = this.#offsets[i]!;
     return offset < 0 ? ~offset : offset;
   }
 
   at(i: number): string | null {
-    const offset = this.offsets[i]!;
+    const offset = this.#offsets[i]!;
     return offset < 0 ? null : this.#buffer.toString('utf8', offset, this.start(i + 1));
   }
 
   isNull(i: number): boolean {
-    return this.offsets[i]! < 0;
+    return this.#offsets[i]! < 0;
   }
 
   /** As that of `NumberVector`. */
   presence(start = 0, end = this.length): Uint8Array {
     const present = new Uint8Array(end - start);
     if (this.isAllNull) return present;
-    const { offsets } = this;
+    const offsets = this.#offsets;
     for (let i = start; i < end; i++) if (offsets[i]! >= 0) present[i - start] = 1;
     return present;
   }
 
   get sizeBytes(): number {
-    return this.bytes.byteLength + (this.isAllNull ? 0 : this.offsets.byteLength);
+    return this.#bytes.byteLength + (this.isAllNull ? 0 : this.#offsets.byteLength);
   }
 }
