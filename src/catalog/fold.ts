@@ -9,7 +9,7 @@ import {
   runIdOf,
 } from '../runs/record.ts';
 import { isTerminal } from '../runs/run.ts';
-import { type Rows, RowsBuilder } from '../snapshot/rows.ts';
+import { type Picked, type Rows, RowsBuilder } from '../snapshot/rows.ts';
 import type { NumberVector, TextVector } from '../snapshot/vectors.ts';
 import { datasetId } from './shapes.ts';
 
@@ -97,11 +97,34 @@ export function pendingIntents(base: Rows, overlay: Overlay): IntentRecord[] {
   return pending;
 }
 
-/** Whether `record` says more than row `at` of `base` does. */
-function outranks(record: Fact, base: Rows, at: number): boolean {
-  const revision = revisionOf(record);
-  if (revision !== base.revision(at)) return revision > base.revision(at);
-  return compareRecords(record, { kind: 'put', row: base.get(at) }) > 0;
+/** Rows of a base that facts are weighed against. Whole rows are read for facts of the same revision alone. */
+class Weighing {
+  readonly #base: Rows;
+  /** Runs whose fact is of the revision that their row has, by row. */
+  readonly #even = new Map<number, number>();
+  readonly #picked: Picked;
+
+  constructor(base: Rows, facts: ReadonlyMap<string, Fact>) {
+    this.#base = base;
+    const even: number[] = [];
+    for (const [runId, fact] of facts) {
+      const at = base.indexOf(runId);
+      if (at >= 0 && fact.kind === 'put' && fact.row.revision === base.revision(at)) even.push(at);
+    }
+    const rising = Uint32Array.from(even).sort();
+    for (const [k, at] of rising.entries()) this.#even.set(at, k);
+    this.#picked = base.pick(rising);
+  }
+
+  /** Whether `record` says more than row `at` does. */
+  outranks(record: Fact, at: number): boolean {
+    const revision = revisionOf(record);
+    if (revision !== this.#base.revision(at)) return revision > this.#base.revision(at);
+    // Of the same revision a deletion is greater than any row.
+    if (record.kind === 'delete') return true;
+    const { rows, at: places } = this.#picked;
+    return compareRecords(record, { kind: 'put', row: rows.get(places[this.#even.get(at)!]!) }) > 0;
+  }
 }
 
 /** The rows of `base` that facts replace or remove, and the facts that hold against it. */
@@ -123,9 +146,10 @@ export function merge(base: Rows, overlay: Overlay, horizon: number | null = nul
   const puts: PutRecord[] = [];
   const deletes: DeleteRecord[] = [];
   const late: PutRecord[] = [];
+  const weighing = new Weighing(base, overlay.facts);
   for (const [runId, fact] of overlay.facts) {
     const at = base.indexOf(runId);
-    if (at >= 0 && !outranks(fact, base, at)) continue;
+    if (at >= 0 && !weighing.outranks(fact, at)) continue;
     if (at < 0 && fact.kind === 'put' && isPast(fact.row, horizon)) {
       if (fact.row.status === 'SUCCEEDED') late.push(fact);
       continue;
@@ -185,9 +209,10 @@ export function isPast(
 
 /** Forgets facts that say nothing beyond `base`, so that later merges do not weigh them again. */
 export function prune(overlay: Overlay, base: Rows): void {
+  const weighing = new Weighing(base, overlay.facts);
   for (const [runId, fact] of overlay.facts) {
     const at = base.indexOf(runId);
-    if (at >= 0 && !outranks(fact, base, at)) overlay.facts.delete(runId);
+    if (at >= 0 && !weighing.outranks(fact, at)) overlay.facts.delete(runId);
   }
 }
 

@@ -1,5 +1,5 @@
 import { isTerminal, type RunStatus } from '../runs/run.ts';
-import type { Rows } from '../snapshot/rows.ts';
+import type { Picked, Rows } from '../snapshot/rows.ts';
 import { type Codes, codesFor, type NumberVector } from '../snapshot/vectors.ts';
 import { type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.ts';
 
@@ -9,8 +9,6 @@ import { type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.t
  */
 export interface RowIndex {
   readonly cache: ShapeCache;
-  /** Numbers of rows that have not ended, newest first. */
-  readonly active: Uint32Array;
   /** By row; and by shape, how many rows have it. */
   readonly shapeOf: Codes;
   readonly rowsOfShape: Uint32Array;
@@ -80,6 +78,41 @@ export function forEachEdge(
   }
 }
 
+/** Rows that have not ended, newest first. */
+export interface ActiveRows {
+  /** Their numbers among all rows. */
+  readonly numbers: Uint32Array;
+  /** Where to read them from, side by side with `numbers`. */
+  readonly picked: Picked;
+}
+
+const actives = new WeakMap<Rows, ActiveRows>();
+
+/** Worked out once per `Rows`, apart from their index: it asks for nothing but what few rows say. */
+export function activeRows(rows: Rows): ActiveRows {
+  let active = actives.get(rows);
+  if (active === undefined) {
+    active = findActive(rows);
+    actives.set(rows, active);
+  }
+  return active;
+}
+
+function findActive(rows: Rows): ActiveRows {
+  const statuses = rows.codes('status');
+  const isActive = statusFlags(rows, (status) => !isTerminal(status));
+  const found: number[] = [];
+  for (let i = 0; i < rows.length; i++) if (isActive[statuses[i]!] === 1) found.push(i);
+  const rising = Uint32Array.from(found);
+  const picked = rows.pick(rising);
+  const order = ageOrder(picked.rows);
+  const places = Uint32Array.from(rising.keys()).sort((a, b) => order(picked.at[a]!, picked.at[b]!));
+  return {
+    numbers: places.map((place) => rising[place]!),
+    picked: { rows: picked.rows, at: places.map((place) => picked.at[place]!) },
+  };
+}
+
 const indexes = new WeakMap<Rows, RowIndex>();
 
 export function rowIndex(rows: Rows): RowIndex {
@@ -108,11 +141,9 @@ function build(rows: Rows): RowIndex {
   const cache = new ShapeCache(rows);
   const order = ageOrder(rows);
   const statuses = rows.codes('status');
-  const isActive = statusFlags(rows, (status) => !isTerminal(status));
   const isSuccess = statusFlags(rows, (status) => status === 'SUCCEEDED');
   const updated = rows.vector('updated_at') as NumberVector;
   const numbers = new Uint32Array(rows.length);
-  const active: number[] = [];
   const latest: number[] = [];
   const success: number[] = [];
   /** When those changed: beside each other, where their rows lie far apart. */
@@ -144,13 +175,11 @@ function build(rows: Rows): RowIndex {
       success[number] = i;
       successAt[number] = at;
     }
-    if (isActive[status] === 1) active.push(i);
   }
   const shapeOf = codesFor(cache.shapes.length, rows.length);
   shapeOf.set(numbers);
   return {
     cache,
-    active: Uint32Array.from(active.sort(order)),
     shapeOf,
     rowsOfShape: Uint32Array.from(counts),
     ...tablesOfShapes(cache, latest, success, order),

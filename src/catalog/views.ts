@@ -1,7 +1,7 @@
 import type { Projection } from '../runs/projection.ts';
 import type { Dataset, RunStatus } from '../runs/run.ts';
 import type { Rows } from '../snapshot/rows.ts';
-import { rowIndex } from './row-index.ts';
+import { activeRows } from './row-index.ts';
 import { newestFirst, type RowRef, ShapeCache } from './shapes.ts';
 import type { CatalogState, Segment } from './state.ts';
 
@@ -57,9 +57,11 @@ export function activeView(
 ): Projection[] {
   const found: RowRef[] = [];
   for (const { rows, replaced } of state.segments) {
-    for (const i of rowIndex(rows).active) {
-      if (replaced !== null && replaced[i] === 1) continue;
-      if (queue === undefined || rows.text('queue', i) === queue) found.push({ rows, i });
+    const { numbers, picked } = activeRows(rows);
+    for (let k = 0; k < numbers.length; k++) {
+      if (replaced !== null && replaced[numbers[k]!] === 1) continue;
+      const i = picked.at[k]!;
+      if (queue === undefined || picked.rows.text('queue', i) === queue) found.push({ rows: picked.rows, i });
     }
   }
   return found.sort(newestFirst).map(({ rows, i }) => rows.get(i));

@@ -158,6 +158,10 @@ export const STORED_COLUMNS: readonly ColumnDefinition<StoredColumn>[] = COLUMNS
   (definition) => definition.kind !== 'constant',
 ) as ColumnDefinition<StoredColumn>[];
 
+export const STORED_BY_NAME: ReadonlyMap<string, ColumnDefinition<StoredColumn>> = new Map(
+  STORED_COLUMNS.map((definition) => [definition.name, definition]),
+);
+
 /** Groups that may be null as a whole, with the column that says whether they are there. */
 export const GROUP_MARKS: ReadonlyMap<string, ColumnDefinition<StoredColumn>> = new Map(
   STORED_COLUMNS.filter((definition) => definition.marks || definition.kind === 'flag').map((definition) => [

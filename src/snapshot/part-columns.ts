@@ -1,14 +1,10 @@
 import type { FileMetaData } from 'hyparquet';
 import { CorruptError, errorMessage } from '../core/errors.ts';
-import { COLUMNS, type ColumnDefinition, markOf, STORED_COLUMNS, type StoredColumn } from './columns.ts';
+import { COLUMNS, type ColumnDefinition, markOf, STORED_BY_NAME, type StoredColumn } from './columns.ts';
 import { fail } from './pages-read.ts';
 import { checkGroup, decodeColumn } from './part-decode.ts';
 import type { VectorSource, Vectors } from './rows.ts';
 import type { DictionaryVector, Vector } from './vectors.ts';
-
-const DEFINITIONS: ReadonlyMap<string, ColumnDefinition<StoredColumn>> = new Map(
-  STORED_COLUMNS.map((definition) => [definition.name, definition]),
-);
 
 /**
  * The columns of one part, each decoded when it is first asked for: a refresh touches two or three of them, most views
@@ -24,6 +20,8 @@ export class PartColumns implements VectorSource {
   readonly #rows: number;
   readonly #wanted: ReadonlySet<StoredColumn> | null;
   readonly #vectors: Vectors = {};
+  /** Of the rows that were picked, for as long as somebody has their numbers. */
+  readonly #picked = new WeakMap<Uint32Array, Vectors>();
 
   /** `wanted`: these columns only; null: all. */
   constructor(
@@ -46,23 +44,35 @@ export class PartColumns implements VectorSource {
 
   /** Throws CorruptError, naming the object, for a column that cannot be decoded; again each time it is asked for. */
   load(column: StoredColumn): Vector {
-    try {
-      return this.decode(column);
-    } catch (error) {
-      throw new CorruptError(this.#key, errorMessage(error), { cause: error });
-    }
+    return this.#orCorrupt(() => this.decode(column));
+  }
+
+  /** As `load`, of the rows with these numbers, which rise. */
+  pick(column: StoredColumn, rows: Uint32Array): Vector {
+    return this.#orCorrupt(() => this.decode(column, rows));
   }
 
   /** As `load`; throws plain Errors. */
-  decode(column: StoredColumn): Vector {
-    const known = this.#vectors[column];
+  decode(column: StoredColumn, rows: Uint32Array | null = null): Vector {
+    const vectors = rows === null ? this.#vectors : this.#pickedOf(rows);
+    const known = vectors[column];
     if (known !== undefined) return known;
-    const definition = DEFINITIONS.get(column)!;
-    const vector = this.#decode(definition);
+    const definition = STORED_BY_NAME.get(column)!;
+    const vector = this.#decode(definition, rows);
     const mark = markOf(definition);
-    if (mark !== null && this.has(mark.name)) checkGroup(definition, vector, mark, this.decode(mark.name));
-    this.#vectors[column] = vector;
+    if (mark !== null && this.has(mark.name))
+      checkGroup(definition, vector, mark, this.decode(mark.name, rows));
+    vectors[column] = vector;
     return vector;
+  }
+
+  #pickedOf(rows: Uint32Array): Vectors {
+    let vectors = this.#picked.get(rows);
+    if (vectors === undefined) {
+      vectors = {};
+      this.#picked.set(rows, vectors);
+    }
+    return vectors;
   }
 
   /** Throws a plain Error where a row is not of that org. */
@@ -85,9 +95,17 @@ export class PartColumns implements VectorSource {
     return sizeBytes;
   }
 
-  #decode(definition: ColumnDefinition): Vector {
+  #orCorrupt(decode: () => Vector): Vector {
     try {
-      return decodeColumn(this.#bytes, this.#metadata, definition, this.#rows);
+      return decode();
+    } catch (error) {
+      throw new CorruptError(this.#key, errorMessage(error), { cause: error });
+    }
+  }
+
+  #decode(definition: ColumnDefinition, rows: Uint32Array | null = null): Vector {
+    try {
+      return decodeColumn(this.#bytes, this.#metadata, definition, this.#rows, rows);
     } catch (error) {
       throw new Error(`column ${definition.name}: ${errorMessage(error)}`, { cause: error });
     }

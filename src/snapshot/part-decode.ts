@@ -1,5 +1,6 @@
 import type { FileMetaData, RowGroup } from 'hyparquet';
 import { type ColumnDefinition, isOptional } from './columns.ts';
+import { pickRows, rowsFrom } from './pages-pick.ts';
 import {
   type Chunk,
   fail,
@@ -22,16 +23,24 @@ import {
   workNumbers,
 } from './vectors.ts';
 
-/** One column of all row groups as a vector. Throws plain Errors for malformed bytes. */
+/**
+ * One column of all row groups as a vector, or of the rows with these numbers, which rise: then only what is said of
+ * them is checked, and groups without any are not touched. Throws plain Errors for malformed bytes.
+ */
 export function decodeColumn(
   bytes: Uint8Array,
   metadata: FileMetaData,
   definition: ColumnDefinition,
-  rows: number,
+  length: number,
+  wanted: Uint32Array | null = null,
 ): Vector {
+  const rows = wanted?.length ?? length;
   if (definition.since > 1 && !metadata.row_groups.some((group) => metaOf(group, definition)))
     return allNull(definition, rows);
-  const chunks = metadata.row_groups.map((group) => chunkOf(bytes, group, definition));
+  const chunks =
+    wanted === null
+      ? metadata.row_groups.map((group) => chunkOf(bytes, group, definition))
+      : pickedChunks(bytes, metadata, definition, wanted);
   const kind = definition.kind;
   if (chunks.every(({ pages }) => pages.every(({ values }) => values === 0))) {
     if (isOptional(definition)) return allNull(definition, rows);
@@ -56,6 +65,29 @@ function chunkOf(bytes: Uint8Array, group: RowGroup, definition: ColumnDefinitio
   const meta = metaOf(group, definition);
   if (meta === undefined) fail('it is missing in a row group');
   return readChunk(bytes, meta, Number(group.num_rows), isOptional(definition));
+}
+
+function pickedChunks(
+  bytes: Uint8Array,
+  metadata: FileMetaData,
+  definition: ColumnDefinition,
+  wanted: Uint32Array,
+): Chunk[] {
+  const chunks: Chunk[] = [];
+  let start = 0;
+  let from = 0;
+  for (const group of metadata.row_groups) {
+    const end = start + Number(group.num_rows);
+    let to = from;
+    while (to < wanted.length && wanted[to]! < end) to++;
+    if (to > from) {
+      const rows = rowsFrom(wanted.subarray(from, to), start);
+      chunks.push(pickRows(chunkOf(bytes, group, definition), definition.kind, rows));
+    }
+    start = end;
+    from = to;
+  }
+  return chunks;
 }
 
 function metaOf(group: RowGroup, { name }: ColumnDefinition) {

@@ -10,6 +10,7 @@ import {
   GROUP_MARKS,
   type NumberColumn,
   readColumn,
+  STORED_BY_NAME,
   STORED_COLUMNS,
   type StoredColumn,
   type TextColumn,
@@ -17,6 +18,7 @@ import {
 } from './columns.ts';
 import { formatDatasets } from './datasets.ts';
 import { RunIndex } from './run-index.ts';
+import { UuidVector } from './uuid-vector.ts';
 import { DictionaryBuilder, NumberBuilder, TextBuilder } from './vector-builders.ts';
 import type { Codes, DictionaryVector, NumberVector, TextVector, Vector } from './vectors.ts';
 
@@ -26,9 +28,20 @@ export type Vectors = Partial<Record<StoredColumn, Vector>>;
 export interface VectorSource {
   has(column: StoredColumn): boolean;
   load(column: StoredColumn): Vector;
+  /** As `load`, of the rows with these numbers, which rise; undefined where that spares nothing. */
+  pick?(column: StoredColumn, rows: Uint32Array): Vector;
   /** Memory in bytes of what is not loaded yet, estimated. */
   readonly sizeBytes: number;
 }
+
+/** Some rows, and the numbers that they have there. */
+export interface Picked {
+  readonly rows: Rows;
+  readonly at: Uint32Array;
+}
+
+/** One row in so many: from there on, decoding whole columns costs little more and serves the next as well. */
+const PICK_SHARE = 8;
 
 /**
  * Projections of one org as columns of typed arrays: an immutable table of at most 2^31 rows, without an object or
@@ -141,6 +154,27 @@ export class Rows {
   indexOfRow(other: Rows, i: number): number {
     this.#index ??= new RunIndex(this.#text('run_id'));
     return this.#index.findRow(other.vector('run_id') as TextVector, i);
+  }
+
+  /**
+   * The rows with these numbers, which rise, as rows of their own. Of a column that is not decoded yet only they are, so
+   * that few whole rows do not cost all the columns of all rows. Where little is left to be spared, these rows themselves.
+   */
+  pick(indexes: Uint32Array): Picked {
+    const source = this.#source;
+    if (source?.pick === undefined || indexes.length * PICK_SHARE > this.length)
+      return { rows: this, at: indexes };
+    const load = (column: StoredColumn): Vector => {
+      const vector = this.#vectors[column];
+      if (vector === undefined) return source.pick!(column, indexes);
+      if (vector instanceof UuidVector) return vector.pick(indexes);
+      const builder = vectorBuilder(STORED_BY_NAME.get(column)!, indexes.length);
+      builder.gather(vector as never, indexes);
+      return builder.build();
+    };
+    const has = (column: StoredColumn) => this.has(column);
+    const rows = new Rows(this.orgId, indexes.length, {}, { has, load, sizeBytes: 0 });
+    return { rows, at: Uint32Array.from(indexes.keys()) };
   }
 
   /** Whether the column was read, or will be when it is asked for. */

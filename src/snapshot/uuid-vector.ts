@@ -25,6 +25,12 @@ export class UuidVector extends TextVector {
     return new UuidVector(words);
   }
 
+  pick(rows: Uint32Array): UuidVector {
+    const words = new Uint32Array(rows.length * 4);
+    for (let k = 0; k < words.length; k++) words[k] = this.words[rows[k >> 2]! * 4 + (k & 3)]!;
+    return new UuidVector(words);
+  }
+
   override get length(): number {
     return this.words.length / 4;
   }

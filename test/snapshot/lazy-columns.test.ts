@@ -1,11 +1,16 @@
+import fc from 'fast-check';
 import { parquetMetadata } from 'hyparquet';
 import { describe, expect, it } from 'vitest';
 import { realisticRows } from '../../bench/support/rows.ts';
+import { merge, Overlay, prune } from '../../src/catalog/fold.ts';
 import { CorruptError, InputError } from '../../src/core/errors.ts';
 import { seededRandom } from '../../src/core/random.ts';
+import { projectionHash } from '../../src/runs/projection.ts';
+import type { LogRecord } from '../../src/runs/record.ts';
 import { decodePart, PART_CODECS, partCodec } from '../../src/snapshot/codec.ts';
 import { STORED_COLUMNS, type StoredColumn } from '../../src/snapshot/columns.ts';
 import { type Rows, RowsBuilder } from '../../src/snapshot/rows.ts';
+import { projections } from './arbitrary.ts';
 import { json, projectionsOf, tableOf } from './tables.ts';
 
 const ORG = 'acme';
@@ -68,6 +73,68 @@ describe('columns decoded when they are first asked for', () => {
     expect(() => some.vector('has_result')).toThrow(InputError);
   });
 
+  it.each(PART_CODECS)('give some rows whole without decoding the others (%s)', async (name) => {
+    const random = seededRandom(8);
+    for (let k = 0; k < 12; k++) {
+      const lazy = await decodePart(KEY, await encoded(name), LAZY);
+      const wanted = Array.from({ length: k * 3 }, () => random.u32() % rows.length).sort((a, b) => a - b);
+      const rising = Uint32Array.from(new Set(wanted));
+      // Some columns are there already.
+      for (const definition of STORED_COLUMNS) if (random.u32() % 4 === 0) lazy.vector(definition.name);
+      const before = lazy.sizeBytes;
+      const { rows: picked, at } = lazy.pick(rising);
+      expect(json(Array.from(at, (i) => picked.get(i)))).toEqual(json(Array.from(rising, (i) => rows[i]!)));
+      expect(picked.length).toBe(rising.length);
+      expect(lazy.sizeBytes).toBe(before);
+    }
+  });
+
+  it('are decoded whole for many rows: little would be spared', async () => {
+    const lazy = await decodePart(KEY, await encoded(), LAZY);
+    const many = Uint32Array.from({ length: 200 }, (_, i) => i);
+    expect(lazy.pick(many)).toEqual({ rows: lazy, at: many });
+  });
+
+  it('of any projections give some rows whole', async () => {
+    const codec = await partCodec();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(projections(ORG), { minLength: 17, maxLength: 40 }),
+        fc.nat(),
+        async (all, draw) => {
+          const lazy = await decodePart(
+            KEY,
+            await codec.encode(tableOf(ORG, all), { rowGroupRows: 15 }),
+            LAZY,
+          );
+          const rising = Uint32Array.of(draw % 15, 15 + (draw % (all.length - 15)));
+          const { rows: picked, at } = lazy.pick(rising);
+          expect(picked).not.toBe(lazy);
+          expect(json(Array.from(at, (i) => picked.get(i)))).toEqual(
+            json(Array.from(rising, (i) => all[i]!)),
+          );
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it('are not all decoded to weigh facts of the same revision', async () => {
+    const base = await decodePart(KEY, await encoded(), LAZY);
+    const other = { ...rows[250]!, kind: 'other' };
+    const facts: LogRecord[] = [rows[1]!, rows[40]!, other].map((row) => ({ kind: 'put', row }));
+    const overlay = new Overlay().applyAll(facts);
+    base.indexOf('');
+    base.vector('revision');
+    const before = base.sizeBytes;
+    const { puts } = merge(base, overlay);
+    prune(overlay, base);
+    expect(base.sizeBytes).toBe(before);
+    const decides = projectionHash(other) > projectionHash(rows[250]!) ? [other.run_id] : [];
+    expect(puts.map(({ row }) => row.run_id)).toEqual(decides);
+    expect([...overlay.facts.keys()]).toEqual(decides);
+  });
+
   it.each(STORED_COLUMNS.map(({ name }) => name))(
     '%s: is never served when corrupt (law 8)',
     async (name) => {
@@ -79,6 +146,8 @@ describe('columns decoded when they are first asked for', () => {
         () => lazy.vector(name),
         () => lazy.vector(name),
         () => new RowsBuilder(ORG).copy(lazy, 0),
+        // The broken bit is in the group of the second.
+        () => lazy.pick(Uint32Array.of(3, 121)).rows.vector(name),
       ]) {
         expect(touch).toThrow(CorruptError);
         expect(touch).toThrow(`column ${name}`);

@@ -1,0 +1,114 @@
+import type { ColumnKind } from './columns.ts';
+import { type Chunk, fail, type Page, readIndexes, readTexts } from './pages-read.ts';
+import { dictionaryBody } from './pages-write.ts';
+
+/**
+ * A chunk of these rows only, in the same form, so that the same code reads it: `wanted` are numbers of rows within the
+ * chunk, rising. Who wants a hundred rows of twenty thousand is spared the vectors of all of them.
+ */
+export function pickRows({ dictionary, pages }: Chunk, kind: ColumnKind, wanted: Uint32Array): Chunk {
+  const used = dictionary === null ? null : new UsedEntries(dictionary);
+  const picked: Page[] = [];
+  let start = 0;
+  let from = 0;
+  for (const page of pages) {
+    const end = start + page.rows;
+    let to = from;
+    while (to < wanted.length && wanted[to]! < end) to++;
+    if (to > from) picked.push(pickOfPage(page, kind, rowsFrom(wanted.subarray(from, to), start), used));
+    start = end;
+    from = to;
+  }
+  return { dictionary: used === null ? null : used.entries, pages: picked };
+}
+
+/** Numbers as they count from row `start`. */
+export function rowsFrom(wanted: Uint32Array, start: number): Uint32Array {
+  return start === 0 ? wanted : wanted.map((row) => row - start);
+}
+
+/** The entries that are used, numbered anew. */
+class UsedEntries {
+  readonly entries: Uint8Array[] = [];
+  readonly all: readonly Uint8Array[];
+  readonly #numbers = new Map<number, number>();
+
+  constructor(all: readonly Uint8Array[]) {
+    this.all = all;
+  }
+
+  number(index: number): number {
+    const known = this.#numbers.get(index);
+    if (known !== undefined) return known;
+    const number = this.entries.push(this.all[index]!) - 1;
+    this.#numbers.set(index, number);
+    return number;
+  }
+}
+
+function pickOfPage(page: Page, kind: ColumnKind, wanted: Uint32Array, used: UsedEntries | null): Page {
+  const { levels, values } = placesOf(page, wanted);
+  const picked = (encoding: string, body: Uint8Array): Page => {
+    return { rows: wanted.length, levels, values: values.length, encoding, body };
+  };
+  if (page.encoding === 'RLE_DICTIONARY') {
+    if (used === null) fail('it has codes but no dictionary');
+    const indexes = readIndexes(page, used.all.length);
+    const codes = values.map((value) => used.number(indexes[value]!));
+    return picked(page.encoding, dictionaryBody(codes, used.entries.length).bytes);
+  }
+  if (kind === 'flag') return picked(page.encoding, pickBits(page, values));
+  if (kind === 'integer' || kind === 'time') return picked(page.encoding, pickNumbers(page, values));
+  return picked('PLAIN', pickTexts(page, values));
+}
+
+function pickBits({ body }: Page, values: Uint32Array): Uint8Array {
+  const bits = new Uint8Array(Math.ceil(values.length / 8));
+  values.forEach((value, k) => {
+    bits[k >> 3]! |= ((body[value >> 3]! >> (value & 7)) & 1) << (k & 7);
+  });
+  return bits;
+}
+
+function pickNumbers({ body, values: count }: Page, values: Uint32Array): Uint8Array {
+  if (body.length !== count * 8) fail(`${count} numbers in ${body.length} bytes`);
+  const numbers = new Uint8Array(values.length * 8);
+  values.forEach((value, k) => {
+    for (let b = 0; b < 8; b++) numbers[k * 8 + b] = body[value * 8 + b]!;
+  });
+  return numbers;
+}
+
+function pickTexts(page: Page, values: Uint32Array): Uint8Array {
+  const { lengths, bytes } = readTexts(page);
+  const size = values.reduce((sum, value) => sum + 4 + lengths[value]!, 0);
+  const texts = new Uint8Array(size);
+  const view = new DataView(texts.buffer);
+  let value = 0;
+  let from = 0;
+  let at = 0;
+  for (const wanted of values) {
+    for (; value < wanted; value++) from += lengths[value]!;
+    const length = lengths[value]!;
+    view.setUint32(at, length, true);
+    texts.set(bytes.subarray(from, from + length), at + 4);
+    at += 4 + length;
+  }
+  return texts;
+}
+
+/** Which of the page's values the rows have, and where they have none. */
+function placesOf(page: Page, wanted: Uint32Array): { levels: Uint8Array | null; values: Uint32Array } {
+  if (page.levels === null) return { levels: null, values: wanted };
+  const levels = new Uint8Array(wanted.length);
+  const values = new Uint32Array(wanted.length);
+  let count = 0;
+  let value = 0;
+  let row = 0;
+  for (let k = 0; k < wanted.length; k++) {
+    for (; row < wanted[k]!; row++) value += page.levels[row]!;
+    levels[k] = page.levels[row]!;
+    if (levels[k] === 1) values[count++] = value;
+  }
+  return { levels, values: values.subarray(0, count) };
+}
