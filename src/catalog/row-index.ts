@@ -1,7 +1,7 @@
 import { isTerminal, type RunStatus } from '../runs/run.ts';
 import type { Picked, Rows } from '../snapshot/rows.ts';
 import { type Codes, codesFor, type NumberVector } from '../snapshot/vectors.ts';
-import { type NamedTable, newestFirst, type Shape, ShapeCache } from './shapes.ts';
+import { newestFirst, type Shape, ShapeCache } from './shapes.ts';
 
 /**
  * What views ask of rows, worked out once per `Rows`, which never change: a refresh that brings only a tail reuses it.
@@ -30,14 +30,22 @@ export class Edges {
   readonly keys: Float64Array;
   readonly #counts: Uint32Array;
 
-  constructor(shapes: Iterable<Shape>) {
-    const all: number[] = [];
-    forEachEdge(shapes, (from, to) => all.push(edgeKey(from.number, to.number)));
-    const sorted = Float64Array.from(all).sort();
+  constructor(shapes: readonly Shape[]) {
+    let count = 0;
+    for (const { tables, inputs } of shapes) count += tables.length * inputs.length;
+    const sorted = new Float64Array(count);
+    let at = 0;
+    for (const { tables, inputs } of shapes) {
+      for (let t = 0; t < tables.length; t++) {
+        for (let i = 0; i < inputs.length; i++) sorted[at++] = edgeKey(inputs[i]!.number, tables[t]!.number);
+      }
+    }
+    sorted.sort();
     const keys = new Float64Array(sorted.length);
     const counts = new Uint32Array(sorted.length);
     let n = 0;
-    for (const key of sorted) {
+    for (let k = 0; k < sorted.length; k++) {
+      const key = sorted[k]!;
       if (n === 0 || keys[n - 1] !== key) keys[n++] = key;
       counts[n - 1]!++;
     }
@@ -66,16 +74,6 @@ function edgeKey(from: number, to: number): number {
 
 export function tablesOfEdge(key: number): { from: number; to: number } {
   return { from: Math.floor(key / EDGE_BASE), to: key % EDGE_BASE };
-}
-
-/** An edge comes once for each time that some shape has it. */
-export function forEachEdge(
-  shapes: Iterable<Shape>,
-  visit: (from: NamedTable, to: NamedTable) => void,
-): void {
-  for (const { tables, inputs } of shapes) {
-    for (const to of tables) for (const from of inputs) visit(from, to);
-  }
 }
 
 /** Rows that have not ended, newest first. */
@@ -142,7 +140,8 @@ function build(rows: Rows): RowIndex {
   const order = ageOrder(rows);
   const statuses = rows.codes('status');
   const isSuccess = statusFlags(rows, (status) => status === 'SUCCEEDED');
-  const updated = rows.vector('updated_at') as NumberVector;
+  const updated = new Float64Array(rows.length);
+  (rows.vector('updated_at') as NumberVector).copyTo(updated, 0);
   const numbers = new Uint32Array(rows.length);
   const latest: number[] = [];
   const success: number[] = [];
@@ -151,9 +150,9 @@ function build(rows: Rows): RowIndex {
   const successAt: number[] = [];
   const counts: number[] = [];
   for (let i = 0; i < rows.length; i++) {
-    const { number } = cache.of(i);
+    const number = cache.numberOf(i);
     const status = statuses[i]!;
-    const at = updated.raw(i);
+    const at = updated[i]!;
     numbers[i] = number;
     if (number === counts.length) {
       counts.push(0);
@@ -198,23 +197,27 @@ function tablesOfShapes(
   const upstream = new Uint32Array(tables.length);
   const downstream = new Uint32Array(tables.length);
   const newer = (i: number, j: number) => (i < 0 || j < 0 ? Math.max(i, j) : order(i, j) <= 0 ? i : j);
-  for (const shape of shapes) {
-    for (const { number } of shape.tables) {
-      latest[number] = newer(latest[number]!, latestOfShape[shape.number]!);
-      success[number] = newer(success[number]!, successOfShape[shape.number]!);
+  for (let s = 0; s < shapes.length; s++) {
+    const written = shapes[s]!.tables;
+    for (let t = 0; t < written.length; t++) {
+      const { number } = written[t]!;
+      latest[number] = newer(latest[number]!, latestOfShape[s]!);
+      success[number] = newer(success[number]!, successOfShape[s]!);
     }
   }
   const edges = new Edges(shapes);
-  for (const key of edges.keys) {
-    const { from, to } = tablesOfEdge(key);
+  for (let k = 0; k < edges.keys.length; k++) {
+    const { from, to } = tablesOfEdge(edges.keys[k]!);
     upstream[to]!++;
     downstream[from]!++;
   }
-  const written = Uint32Array.from(
-    cache.sorted((number) => latest[number]! >= 0),
-    ({ number }) => number,
-  );
+  const sorted = cache.sorted((number) => latest[number]! >= 0);
+  const written = new Uint32Array(sorted.length);
   const placeOf = new Int32Array(tables.length).fill(-1);
-  for (const [place, number] of written.entries()) placeOf[number] = place;
+  for (let place = 0; place < written.length; place++) {
+    const { number } = sorted[place]!;
+    written[place] = number;
+    placeOf[number] = place;
+  }
   return { latest, success, upstream, downstream, written, placeOf, edges };
 }

@@ -1,7 +1,9 @@
 import { tablesOf } from '../runs/projection.ts';
 import type { Dataset } from '../runs/run.ts';
+import type { DatasetsColumn } from '../snapshot/columns.ts';
 import type { Rows } from '../snapshot/rows.ts';
 import type { Codes } from '../snapshot/vectors.ts';
+import { textOrder } from './text-order.ts';
 
 /** One object per table and `ShapeCache`. */
 export class NamedTable {
@@ -43,6 +45,12 @@ export class ShapeCache {
   #keys = new Uint32Array(1024);
   /** Shape number + 1; 0 is free. */
   #slots = new Int32Array(1024);
+  /** By the code that differs most between shapes: the shape that had it last, + 1. */
+  readonly #hints: Int32Array;
+  readonly #hintCodes: Codes;
+  /** By code. */
+  readonly #outputs: (readonly NamedTable[])[] = [];
+  readonly #inputs: (readonly NamedTable[])[] = [];
 
   constructor(rows: Rows) {
     this.#rows = rows;
@@ -52,22 +60,44 @@ export class ShapeCache {
       rows.codes('target_namespace'),
       rows.codes('target_table'),
     ];
+    const column =
+      rows.dictionary('outputs').length < rows.dictionary('target_table').length ? 'target_table' : 'outputs';
+    this.#hintCodes = rows.codes(column);
+    this.#hints = new Int32Array(rows.dictionary(column).length);
   }
 
   of(i: number): Shape {
+    return this.shapes[this.numberOf(i)]!;
+  }
+
+  /** The number of its shape. Mostly the hint is right, and nothing is hashed. */
+  numberOf(i: number): number {
+    const hint = this.#hintCodes[i]!;
+    const guess = this.#hints[hint]!;
+    if (guess !== 0 && this.#isOf(guess - 1, i)) return guess - 1;
+    const number = this.#find(i);
+    this.#hints[hint] = number + 1;
+    return number;
+  }
+
+  #isOf(number: number, i: number): boolean {
+    const [inputs, outputs, namespaces, names] = this.#codes;
+    const keys = this.#keys;
+    const key = number * 4;
+    return (
+      keys[key] === inputs[i] &&
+      keys[key + 1] === outputs[i] &&
+      keys[key + 2] === namespaces[i] &&
+      keys[key + 3] === names[i]
+    );
+  }
+
+  #find(i: number): number {
     const [inputs, outputs, namespaces, names] = this.#codes;
     const mask = this.#slots.length - 1;
     let slot = hashOf(inputs[i]!, outputs[i]!, namespaces[i]!, names[i]!) & mask;
     for (let found = this.#slots[slot]!; found !== 0; found = this.#slots[slot]!) {
-      const key = (found - 1) * 4;
-      if (
-        this.#keys[key] === inputs[i] &&
-        this.#keys[key + 1] === outputs[i] &&
-        this.#keys[key + 2] === namespaces[i] &&
-        this.#keys[key + 3] === names[i]
-      ) {
-        return this.shapes[found - 1]!;
-      }
+      if (this.#isOf(found - 1, i)) return found - 1;
       slot = (slot + 1) & mask;
     }
     return this.#add(i, slot);
@@ -82,11 +112,10 @@ export class ShapeCache {
   sorted(passes: (number: number) => boolean): NamedTable[] {
     const sorted: NamedTable[] = [];
     for (const namespace of [...this.#named.keys()].sort()) {
-      const names = this.#named.get(namespace)!;
-      const passing: string[] = [];
-      for (const [name, { number }] of names) if (passes(number)) passing.push(name);
-      // Without a comparator texts are sorted by the same order, in a third of the time.
-      for (const name of passing.sort()) sorted.push(names.get(name)!);
+      const passing: NamedTable[] = [];
+      for (const named of this.#named.get(namespace)!.values()) if (passes(named.number)) passing.push(named);
+      const order = textOrder(passing.map(({ table }) => table.name));
+      for (let k = 0; k < order.length; k++) sorted.push(passing[order[k]!]!);
     }
     return sorted;
   }
@@ -107,19 +136,38 @@ export class ShapeCache {
     return named;
   }
 
-  #add(i: number, slot: number): Shape {
+  /** Lists come again and again: the tables of each are looked up once. */
+  #namesOf(known: (readonly NamedTable[])[], column: DatasetsColumn, code: number): readonly NamedTable[] {
+    const before = known[code];
+    if (before !== undefined) return before;
+    const names = this.#namesIn(this.#rows.datasetsOf(column, code));
+    known[code] = names;
+    return names;
+  }
+
+  #namesIn(tables: readonly Dataset[]): NamedTable[] {
+    const names = new Array<NamedTable>(tables.length);
+    for (let k = 0; k < names.length; k++) names[k] = this.#name(tables[k]!);
+    return names;
+  }
+
+  #add(i: number, slot: number): number {
     const rows = this.#rows;
+    const [inputCodes, outputCodes] = this.#codes;
     const payload = {
       target_namespace: rows.text('target_namespace', i),
       target_table: rows.text('target_table', i),
       source_type: null,
     };
+    const outputs = rows.datasets('outputs', i);
+    const written = tablesOf({ payload, outputs });
     const shape: Shape = {
       number: this.shapes.length,
-      tables: tablesOf({ payload, outputs: [...rows.datasets('outputs', i)] }).map((table) =>
-        this.#name(table),
-      ),
-      inputs: rows.datasets('inputs', i).map((table) => this.#name(table)),
+      tables:
+        written === outputs
+          ? this.#namesOf(this.#outputs, 'outputs', outputCodes[i]!)
+          : this.#namesIn(written),
+      inputs: this.#namesOf(this.#inputs, 'inputs', inputCodes[i]!),
     };
     this.shapes.push(shape);
     const key = shape.number * 4;
@@ -128,18 +176,19 @@ export class ShapeCache {
       grown.set(this.#keys);
       this.#keys = grown;
     }
-    for (const [at, codes] of this.#codes.entries()) this.#keys[key + at] = codes[i]!;
+    for (let at = 0; at < 4; at++) this.#keys[key + at] = this.#codes[at]![i]!;
     this.#slots[slot] = this.shapes.length;
     if (this.shapes.length * 2 > this.#slots.length) this.#grow();
-    return shape;
+    return shape.number;
   }
 
   #grow(): void {
     this.#slots = new Int32Array(this.#slots.length * 2);
     const mask = this.#slots.length - 1;
     for (let number = 0; number < this.shapes.length; number++) {
-      const [inputs, outputs, namespaces, names] = this.#keys.subarray(number * 4, number * 4 + 4);
-      let slot = hashOf(inputs!, outputs!, namespaces!, names!) & mask;
+      const key = number * 4;
+      const keys = this.#keys;
+      let slot = hashOf(keys[key]!, keys[key + 1]!, keys[key + 2]!, keys[key + 3]!) & mask;
       while (this.#slots[slot] !== 0) slot = (slot + 1) & mask;
       this.#slots[slot] = number + 1;
     }

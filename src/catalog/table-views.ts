@@ -113,15 +113,18 @@ function withAdded(views: readonly TableView[], added: readonly TableView[]): re
 function headViews(head: Segment, base: RowIndex): readonly TableView[] {
   let views = ofRows.get(base);
   if (views === undefined) {
-    views = Array.from(base.written, (number) => {
+    const all = new Array<TableView>(base.written.length);
+    for (let place = 0; place < all.length; place++) {
+      const number = base.written[place]!;
       const { namespace, name } = base.cache.tables[number]!.table;
-      return {
-        namespace,
-        name,
-        ...briefs(newestOf(head, base, number)),
-        ...degreesOf(base, number, undefined),
-      };
-    });
+      const [latest, success] = [base.latest[number]!, base.success[number]!];
+      const latest_run = brief(head, latest);
+      // Mostly the same run: then one object, of which callers get copies.
+      const latest_success = success === latest ? latest_run : success < 0 ? null : brief(head, success);
+      const [upstream, downstream] = [base.upstream[number]!, base.downstream[number]!];
+      all[place] = { namespace, name, latest_run, latest_success, upstream, downstream };
+    }
+    views = all;
     ofRows.set(base, views);
   }
   return views;
@@ -260,12 +263,11 @@ function newer(a: RowRef | null, b: RowRef | null): RowRef | null {
 }
 
 function briefs({ latest, success }: Newest): Pick<TableView, 'latest_run' | 'latest_success'> {
-  const latest_run = brief(latest!);
-  // Mostly the same run: then one object, of which callers get copies.
+  const latest_run = brief(latest!, latest!.i);
   const isSame = success?.rows === latest!.rows && success.i === latest!.i;
-  return { latest_run, latest_success: isSame ? latest_run : success && brief(success) };
+  return { latest_run, latest_success: isSame ? latest_run : success && brief(success, success.i) };
 }
 
-function brief({ rows, i }: RowRef): RunBrief {
+function brief({ rows }: Segment | RowRef, i: number): RunBrief {
   return { run_id: rows.runId(i), status: rows.status(i), updated_at: rows.time('updated_at', i)! };
 }

@@ -126,7 +126,9 @@ export function project(run: Run): Projection {
 }
 
 /** Every table a run writes or means to write: its outputs, and its target where that is not among them. */
-export function tablesOf(row: Pick<Projection, 'payload' | 'outputs'>): readonly Dataset[] {
+export function tablesOf(
+  row: Pick<Projection, 'payload'> & { outputs: readonly Dataset[] },
+): readonly Dataset[] {
   const { target_namespace, target_table } = row.payload;
   if (target_table === null || target_table === '') return row.outputs;
   const namespace = target_namespace ?? '';

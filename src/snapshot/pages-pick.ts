@@ -1,13 +1,13 @@
 import type { ColumnKind } from './columns.ts';
-import { type Chunk, fail, type Page, readIndexes, readTexts } from './pages-read.ts';
+import { type Chunk, fail, type Page, readIndexes, readTexts, type Texts } from './pages-read.ts';
 import { dictionaryBody } from './pages-write.ts';
 
 /**
  * A chunk of these rows only, in the same form, so that the same code reads it: `wanted` are numbers of rows within the
  * chunk, rising. Who wants a hundred rows of twenty thousand is spared the vectors of all of them.
  */
-export function pickRows({ dictionary, pages }: Chunk, kind: ColumnKind, wanted: Uint32Array): Chunk {
-  const used = dictionary === null ? null : new UsedEntries(dictionary);
+export function pickRows({ entries, pages }: Chunk, kind: ColumnKind, wanted: Uint32Array): Chunk {
+  const used = entries === null ? null : new UsedEntries(entries);
   const picked: Page[] = [];
   let start = 0;
   let from = 0;
@@ -19,7 +19,7 @@ export function pickRows({ dictionary, pages }: Chunk, kind: ColumnKind, wanted:
     start = end;
     from = to;
   }
-  return { dictionary: used === null ? null : used.entries, pages: picked };
+  return { entries: used === null ? null : used.texts(), pages: picked };
 }
 
 /** Numbers as they count from row `start`. */
@@ -29,20 +29,43 @@ export function rowsFrom(wanted: Uint32Array, start: number): Uint32Array {
 
 /** The entries that are used, numbered anew. */
 class UsedEntries {
-  readonly entries: Uint8Array[] = [];
-  readonly all: readonly Uint8Array[];
+  readonly #all: Texts;
   readonly #numbers = new Map<number, number>();
 
-  constructor(all: readonly Uint8Array[]) {
-    this.all = all;
+  constructor(all: Texts) {
+    this.#all = all;
+  }
+
+  get count(): number {
+    return this.#all.lengths.length;
   }
 
   number(index: number): number {
-    const known = this.#numbers.get(index);
-    if (known !== undefined) return known;
-    const number = this.entries.push(this.all[index]!) - 1;
-    this.#numbers.set(index, number);
+    let number = this.#numbers.get(index);
+    if (number === undefined) {
+      number = this.#numbers.size;
+      this.#numbers.set(index, number);
+    }
     return number;
+  }
+
+  texts(): Texts {
+    const starts = new Map<number, number>();
+    let at = 0;
+    for (let index = 0; index < this.count; index++) {
+      if (this.#numbers.has(index)) starts.set(index, at);
+      at += this.#all.lengths[index]!;
+    }
+    const indexes = [...this.#numbers.keys()];
+    const lengths = Int32Array.from(indexes, (index) => this.#all.lengths[index]!);
+    const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+    let to = 0;
+    for (const [k, index] of indexes.entries()) {
+      const start = starts.get(index)!;
+      bytes.set(this.#all.bytes.subarray(start, start + lengths[k]!), to);
+      to += lengths[k]!;
+    }
+    return { lengths, bytes };
   }
 }
 
@@ -53,9 +76,9 @@ function pickOfPage(page: Page, kind: ColumnKind, wanted: Uint32Array, used: Use
   };
   if (page.encoding === 'RLE_DICTIONARY') {
     if (used === null) fail('it has codes but no dictionary');
-    const indexes = readIndexes(page, used.all.length);
+    const indexes = readIndexes(page, used.count);
     const codes = values.map((value) => used.number(indexes[value]!));
-    return picked(page.encoding, dictionaryBody(codes, used.entries.length).bytes);
+    return picked(page.encoding, dictionaryBody(codes, used.count).bytes);
   }
   if (kind === 'flag') return picked(page.encoding, pickBits(page, values));
   if (kind === 'integer' || kind === 'time') return picked(page.encoding, pickNumbers(page, values));

@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer';
 import { crc32, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { ColumnMetaData, CompressionCodec, PageHeader } from 'hyparquet';
 import { parquetHeader } from 'hyparquet/src/column.js';
@@ -24,9 +25,15 @@ export interface Page {
 /** A page of ours holds 20 000 rows of at most a few KiB. */
 const PAGE_BYTES_MAX = 256 * 1024 * 1024;
 
+/** Texts as UTF-8, end to end. */
+export interface Texts {
+  lengths: Int32Array;
+  bytes: Uint8Array;
+}
+
 export interface Chunk {
-  /** The chunk's dictionary entries as UTF-8, not copied. */
-  dictionary: Uint8Array[] | null;
+  /** The chunk's dictionary. */
+  entries: Texts | null;
   pages: Page[];
 }
 
@@ -36,7 +43,7 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
   if (!(start >= 4 && end >= start && end <= bytes.length)) fail(`its chunk lies at ${start} to ${end}`);
   if (Number(meta.num_values) !== rows) fail(`it has ${meta.num_values} values for ${rows} rows`);
   const reader = { view: new DataView(bytes.buffer, bytes.byteOffset + start, end - start), offset: 0 };
-  const chunk: Chunk = { dictionary: null, pages: [] };
+  const chunk: Chunk = { entries: null, pages: [] };
   let seen = 0;
   while (seen < rows) {
     const header = parquetHeader(reader);
@@ -50,7 +57,7 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
     if (header.type === 'DICTIONARY_PAGE') {
       const count = header.dictionary_page_header!.num_values;
       const plain = decompress(stored, header.uncompressed_page_size, meta.codec);
-      chunk.dictionary = readByteArrays(plain, count);
+      chunk.entries = readPlainTexts(plain, count);
     } else {
       const page = readDataPage(header, stored, meta.codec, optional, rows - seen);
       seen += page.rows;
@@ -114,28 +121,34 @@ function decompress(stored: Uint8Array, size: number, codec: CompressionCodec): 
   return plain;
 }
 
-/** Lengths and bytes, alternating. The results are views. */
-function readByteArrays(body: Uint8Array, count: number): Uint8Array[] {
+/** Lengths and bytes, alternating. */
+function readPlainTexts(body: Uint8Array, count: number): Texts {
   if (!(count >= 0 && count * 4 <= body.length)) fail(`${count} texts in ${body.length} bytes`);
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const values = new Array<Uint8Array>(count);
-  let at = 0;
+  const lengths = new Int32Array(count);
+  const bytes = new Uint8Array(body.length - 4 * count);
+  let from = 0;
+  let to = 0;
   for (let i = 0; i < count; i++) {
-    const length = view.getUint32(at, true);
-    at += 4;
-    if (at + length > body.length) fail('a text overruns its page');
-    values[i] = body.subarray(at, at + length);
-    at += length;
+    const length = from + 4 <= body.length ? view.getUint32(from, true) : Number.POSITIVE_INFINITY;
+    from += 4;
+    const end = from + length;
+    if (end > body.length) fail('a text overruns its page');
+    lengths[i] = length;
+    // For short texts a loop is quicker than making a view.
+    if (length > 64) bytes.set(body.subarray(from, end), to);
+    else for (let at = from, out = to; at < end; ) bytes[out++] = body[at++]!;
+    from = end;
+    to += length;
   }
-  if (at !== body.length) fail('a page has bytes left over');
-  return values;
+  if (from !== body.length) fail('a page has bytes left over');
+  return { lengths, bytes };
 }
 
-/** The page's texts as lengths and one run of bytes. */
-export function readTexts(page: Page): { lengths: Int32Array; bytes: Uint8Array } {
+export function readTexts(page: Page): Texts {
   const { body, values: count } = page;
-  const lengths = new Int32Array(count);
   if (page.encoding === 'DELTA_LENGTH_BYTE_ARRAY') {
+    const lengths = new Int32Array(count);
     let offset = 0;
     if (count > 0) {
       const reader = { view: new DataView(body.buffer, body.byteOffset, body.byteLength), offset: 0 };
@@ -153,15 +166,29 @@ export function readTexts(page: Page): { lengths: Int32Array; bytes: Uint8Array 
     return { lengths, bytes: body.subarray(offset) };
   }
   if (page.encoding !== 'PLAIN') fail(`texts are encoded as ${page.encoding}`);
-  const values = readByteArrays(body, count);
-  const bytes = new Uint8Array(body.length - 4 * count);
-  let at = 0;
-  for (let i = 0; i < count; i++) {
-    bytes.set(values[i]!, at);
-    lengths[i] = values[i]!.length;
-    at += lengths[i]!;
+  return readPlainTexts(body, count);
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * Each as a string. Where all are ASCII, as they mostly are, `asSlices` are of one string for all: made in no time, but
+ * slow to hash and to compare.
+ */
+export function textsOf({ lengths, bytes }: Texts, asSlices: boolean): string[] {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const ascii = isAscii(bytes);
+  const all = ascii && asSlices ? buffer.toString('latin1') : null;
+  const texts = new Array<string>(lengths.length);
+  let start = 0;
+  for (let i = 0; i < texts.length; i++) {
+    const end = start + lengths[i]!;
+    if (all !== null) texts[i] = all.slice(start, end);
+    else
+      texts[i] = ascii ? buffer.toString('latin1', start, end) : decoder.decode(bytes.subarray(start, end));
+    start = end;
   }
-  return { lengths, bytes };
+  return texts;
 }
 
 /** Indexes into the chunk's dictionary, checked against its size. */

@@ -1,5 +1,8 @@
+import { isAscii } from 'node:buffer';
 import type { FileMetaData, RowGroup } from 'hyparquet';
+import type { Dataset } from '../runs/run.ts';
 import { type ColumnDefinition, isOptional } from './columns.ts';
+import { DatasetScanner } from './datasets.ts';
 import { pickRows, rowsFrom } from './pages-pick.ts';
 import {
   type Chunk,
@@ -10,6 +13,8 @@ import {
   readIndexes,
   readNumbers,
   readTexts,
+  type Texts,
+  textsOf,
 } from './pages-read.ts';
 import { UUID_BYTES, UuidVector } from './uuid-vector.ts';
 import {
@@ -138,57 +143,80 @@ function areOf(length: number, lengths: Int32Array): boolean {
   return true;
 }
 
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
 function decodeDictionary(
   chunks: readonly Chunk[],
   rows: number,
   definition: ColumnDefinition,
 ): DictionaryVector {
-  const dictionary: (string | null)[] = [null];
-  const codeOf = new Map<string, number>();
-  const intern = (utf8: Uint8Array): number => {
-    const text = decoder.decode(utf8);
-    const known = codeOf.get(text);
-    if (known !== undefined) return known;
-    if (definition.values !== null && !definition.values.includes(text))
-      fail(`${JSON.stringify(text)} is no value`);
-    const code = dictionary.push(text) - 1;
-    codeOf.set(text, code);
-    return code;
-  };
+  const dictionary = new DecodedDictionary(definition);
   const all = workCodes(rows).fill(0);
   let row = 0;
-  for (const chunk of chunks) {
-    const known = chunk.dictionary === null ? null : Uint32Array.from(chunk.dictionary, intern);
-    for (const page of chunk.pages) {
-      const codes = pageCodes(page, known, intern);
-      scatter(codes, page, all, row);
+  for (const { entries, pages } of chunks) {
+    // The entries of one chunk are distinct, as every writer makes them. If they are not, two codes read the same.
+    const isAll = chunks.length === 1 && pages.every(({ encoding }) => encoding === 'RLE_DICTIONARY');
+    const known = entries && dictionary.codes(entries, isAll);
+    for (const page of pages) {
+      scatter(pageCodes(page, known, dictionary), page, all, row);
       row += page.rows;
     }
   }
-  const vector = new DictionaryVector(narrowed(all, dictionary.length), dictionary);
+  const { texts, datasets } = dictionary;
+  const vector = new DictionaryVector(narrowed(all, texts.length), texts, datasets);
   // Parsed now, so that what is no list of tables is found here and not in the middle of a view.
-  if (definition.kind === 'datasets')
-    for (let code = 1; code < dictionary.length; code++) vector.datasets(code);
+  if (definition.kind === 'datasets') for (let code = 1; code < texts.length; code++) vector.datasets(code);
   return vector;
 }
 
-function pageCodes(page: Page, known: Uint32Array | null, intern: (utf8: Uint8Array) => number): Uint32Array {
-  if (page.encoding === 'RLE_DICTIONARY') {
-    if (known === null) fail('it has codes but no dictionary');
-    const codes = readIndexes(page, known.length);
-    for (let i = 0; i < codes.length; i++) codes[i] = known[codes[i]!]!;
+class DecodedDictionary {
+  readonly texts: (string | null)[] = [null];
+  /** Lists of tables by code, of a column of such; null: not parsed yet. */
+  readonly datasets: (readonly Dataset[] | null)[] = [null];
+  readonly #definition: ColumnDefinition;
+  readonly #codeOf = new Map<string, number>();
+
+  constructor(definition: ColumnDefinition) {
+    this.#definition = definition;
+  }
+
+  /** `areNew`: nobody needs to look them up, before or after. */
+  codes(entries: Texts, areNew: boolean): Uint32Array {
+    const { lengths, bytes } = entries;
+    const isDatasets = this.#definition.kind === 'datasets';
+    const texts = textsOf(entries, isDatasets);
+    const scanner = isDatasets && isAscii(bytes) ? new DatasetScanner(bytes) : null;
+    const codes = new Uint32Array(texts.length);
+    let start = 0;
+    for (let i = 0; i < codes.length; i++) {
+      const code = areNew ? this.#add(texts[i]!) : this.#intern(texts[i]!);
+      const end = start + lengths[i]!;
+      if (code === this.datasets.length)
+        this.datasets.push(scanner === null ? null : scanner.scan(start, end));
+      codes[i] = code;
+      start = end;
+    }
     return codes;
   }
-  const { lengths, bytes } = readTexts(page);
-  const codes = new Uint32Array(lengths.length);
-  let at = 0;
-  for (let i = 0; i < lengths.length; i++) {
-    const start = at;
-    at += lengths[i]!;
-    codes[i] = intern(bytes.subarray(start, at));
+
+  #intern(text: string): number {
+    const known = this.#codeOf.get(text);
+    if (known !== undefined) return known;
+    const code = this.#add(text);
+    this.#codeOf.set(text, code);
+    return code;
   }
+
+  #add(text: string): number {
+    const { values } = this.#definition;
+    if (values !== null && !values.includes(text)) fail(`${JSON.stringify(text)} is no value`);
+    return this.texts.push(text) - 1;
+  }
+}
+
+function pageCodes(page: Page, known: Uint32Array | null, dictionary: DecodedDictionary): Uint32Array {
+  if (page.encoding !== 'RLE_DICTIONARY') return dictionary.codes(readTexts(page), false);
+  if (known === null) fail('it has codes but no dictionary');
+  const codes = readIndexes(page, known.length);
+  for (let i = 0; i < codes.length; i++) codes[i] = known[codes[i]!]!;
   return codes;
 }
 

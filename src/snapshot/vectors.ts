@@ -180,11 +180,17 @@ export function codesFor(distinct: number, length: number): Codes {
 export class DictionaryVector {
   readonly codes: Codes;
   readonly dictionary: readonly (string | null)[];
-  readonly #datasets: (readonly Dataset[])[] = [];
+  readonly #datasets: (readonly Dataset[] | null)[];
 
-  constructor(codes: Codes, dictionary: readonly (string | null)[]) {
+  /** `datasets`: entries that are parsed already, by code. */
+  constructor(
+    codes: Codes,
+    dictionary: readonly (string | null)[],
+    datasets: (readonly Dataset[] | null)[] = [],
+  ) {
     this.codes = codes;
     this.dictionary = dictionary;
+    this.#datasets = datasets;
   }
 
   get length(): number {
@@ -216,7 +222,7 @@ export class DictionaryVector {
   /** The entry as a list of tables: parsed once, frozen, shared by all rows that have it. */
   datasets(code: number): readonly Dataset[] {
     const known = this.#datasets[code];
-    if (known !== undefined) return known;
+    if (known !== undefined && known !== null) return known;
     const text = this.dictionary[code];
     const parsed = text === null || text === undefined ? [] : parseDatasets(text);
     this.#datasets[code] = parsed;
