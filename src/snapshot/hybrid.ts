@@ -123,12 +123,16 @@ function unpackGroups(
   start: number,
   end: number,
 ): void {
-  let buffer = 0;
-  let bits = 0;
-  for (let i = start; i < end; i++) {
-    for (; bits < width; bits += 8) buffer |= bytes[at++]! << bits;
-    out[i] = buffer & mask;
-    buffer >>>= width;
-    bits -= width;
+  // At most 24 bits of a value and 7 before them: one word holds both.
+  const lastWord = bytes.length - 4;
+  for (let i = start, bit = 0; i < end; i++, bit += width) {
+    const from = at + (bit >> 3);
+    let word = 0;
+    if (from <= lastWord) {
+      word = bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
+    } else {
+      for (let b = 0; from + b < bytes.length; b++) word |= bytes[from + b]! << (8 * b);
+    }
+    out[i] = (word >>> (bit & 7)) & mask;
   }
 }

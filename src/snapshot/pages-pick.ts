@@ -123,15 +123,29 @@ function pickTexts(page: Page, values: Uint32Array): Uint8Array {
 /** Which of the page's values the rows have, and where they have none. */
 function placesOf(page: Page, wanted: Uint32Array): { levels: Uint8Array | null; values: Uint32Array } {
   if (page.levels === null) return { levels: null, values: wanted };
+  const all = page.levels.byteOffset % 4 === 0 ? page.levels : page.levels.slice();
+  const words = new Uint32Array(all.buffer, all.byteOffset, all.length >> 2);
   const levels = new Uint8Array(wanted.length);
   const values = new Uint32Array(wanted.length);
   let count = 0;
-  let value = 0;
-  let row = 0;
+  let before = 0;
+  let from = 0;
   for (let k = 0; k < wanted.length; k++) {
-    for (; row < wanted[k]!; row++) value += page.levels[row]!;
-    levels[k] = page.levels[row]!;
-    if (levels[k] === 1) values[count++] = value;
+    const row = wanted[k]!;
+    before += countOnes(all, words, from, row);
+    from = row;
+    levels[k] = all[row]!;
+    if (levels[k] === 1) values[count++] = before;
   }
   return { levels, values: values.subarray(0, count) };
+}
+
+/** Of bytes that are 0 or 1, which `words` are too: four at a time, as most rows are passed over. */
+function countOnes(levels: Uint8Array, words: Uint32Array, from: number, to: number): number {
+  let ones = 0;
+  let at = from;
+  while (at < to && at % 4 !== 0) ones += levels[at++]!;
+  for (; at + 4 <= to; at += 4) ones += Math.imul(words[at >> 2]!, 0x01010101) >>> 24;
+  while (at < to) ones += levels[at++]!;
+  return ones;
 }
