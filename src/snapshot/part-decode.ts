@@ -182,7 +182,8 @@ class DecodedDictionary {
   codes(entries: Texts, areNew: boolean): Uint32Array {
     const { lengths, bytes } = entries;
     const isDatasets = this.#definition.kind === 'datasets';
-    const texts = textsOf(entries, isDatasets);
+    // A slice keeps the string of all alive: not worth it for the few entries that a later chunk adds.
+    const texts = textsOf(entries, isDatasets && areNew);
     const scanner = isDatasets && isAscii(bytes) ? new DatasetScanner(bytes) : null;
     const codes = new Uint32Array(texts.length);
     let start = 0;
