@@ -6,6 +6,7 @@ import { commitManifest } from '../src/manifest/manifest-store.ts';
 import { manifestKey, nameOfKey, partKey } from '../src/store/keys.ts';
 import { type Collected, collect } from './collect.ts';
 import type { CompactorContext } from './context.ts';
+import { type DueReason, type FoldPolicy, judgeFound, type Verdict } from './due.ts';
 import { isOldPart } from './parts.ts';
 import { type Found, find, type Plan, plan } from './plan.ts';
 import { prepare, stillQuarantined } from './prepare.ts';
@@ -14,12 +15,21 @@ import { removeStubs } from './stubs.ts';
 
 export interface Compacted {
   org_id: string;
-  /** `clean`: nothing to fold. `lost`: other compactors were quicker every time. */
-  outcome: 'committed' | 'clean' | 'lost';
+  /**
+   * `clean`: nothing to fold. `deferred`: not yet worth a fold by the policy. `lost`: other compactors were quicker every
+   * time.
+   */
+  outcome: 'committed' | 'clean' | 'deferred' | 'lost';
+  /** Why it was worth a fold; null: there was none, or no policy to ask. */
+  due: DueReason | null;
+  /** The tail that waits for a later fold. */
+  deferred: { entries: number; oldest_age_ms: number } | null;
+  /** Null: there is none, or nobody had to ask. */
   version: number | null;
   entries: number;
   records: number;
-  rows: number;
+  /** Null: nobody had to ask. */
+  rows: number | null;
   /** Entries and history parts that this call has found corrupt and set aside. */
   quarantined: number;
   /** Entries that stay in the log because of an unconfirmed intent. */
@@ -36,6 +46,8 @@ const ROUNDS_MAX = 4;
 
 export interface CompactOptions {
   signal?: AbortSignal | undefined;
+  /** Fold only what is worth it. Costs GET, 2 LIST to find out; a pass asks `deferral` before, which costs less. */
+  fold?: FoldPolicy | undefined;
   /** Takes effect with the version that this call commits. */
   policy?: Policy | undefined;
   /** Commit a version even if it says nothing new: whoever prepared one before can then no longer commit it. */
@@ -63,22 +75,27 @@ async function compact(
   options: CompactOptions,
   note: Note<'fold'>,
 ): Promise<Compacted> {
-  const { signal, policy, fence = false, upgrade = false } = options;
+  const { signal, policy, fence = false, upgrade = false, fold } = options;
   let goneUnder: string | null = null;
   for (let round = 1; ; round++) {
     const found = await find(context, orgId, signal);
     const { manifest } = found.current;
+    const isOrdered = policy !== undefined || fence || upgrade;
+    const verdict = fold === undefined || isOrdered ? null : verdictOn(context, found, fold);
+    if (verdict !== null && verdict.due === null) {
+      return finish(context, found, NO_WORK, 'deferred', manifest, verdict, note, signal);
+    }
     const work = await plan(context, found, signal);
     const isAsked = policy !== undefined || fence || (upgrade && manifest?.parts.some(isOldPart));
     if (work !== null && !isAsked && !hasWork(context, found, work)) {
-      return finish(context, found, work, 'clean', manifest, note, signal);
+      return finish(context, found, work, 'clean', manifest, null, note, signal);
     }
     if (work !== null) {
       const next = await prepare(context, found, work, { policy, upgrade });
       const commit = await commitManifest(context.store, next, found.current.generation);
       if (commit.outcome === 'committed') {
         await removeStubs(context, manifest, next, signal);
-        return finish(context, found, work, 'committed', next, note, signal);
+        return finish(context, found, work, 'committed', next, verdict, note, signal);
       }
       if (commit.outcome === 'unknown') {
         throw new OutcomeUnknownError(`The store did not confirm the manifest of org ${orgId}.`, {
@@ -99,11 +116,17 @@ async function compact(
       });
     }
     goneUnder = work === null ? found.current.generation : null;
-    if (round === ROUNDS_MAX) return finish(context, found, NO_WORK, 'lost', manifest, note, signal);
+    if (round === ROUNDS_MAX) return finish(context, found, NO_WORK, 'lost', manifest, null, note, signal);
   }
 }
 
 const NO_WORK = { consumed: [], records: 0, quarantined: [] };
+
+/** Null: there is no tail to be judged. */
+function verdictOn(context: CompactorContext, found: Found, fold: FoldPolicy): Verdict | null {
+  const verdict = judgeFound(context, found, fold);
+  return verdict?.due === null && hasUpkeep(context, found) ? { ...verdict, due: 'upkeep' } : verdict;
+}
 
 /** Whether a new version would say anything new. */
 function hasWork(context: CompactorContext, found: Found, work: Plan): boolean {
@@ -111,10 +134,19 @@ function hasWork(context: CompactorContext, found: Found, work: Plan): boolean {
   const { manifest } = current;
   if (work.consumed.length > 0 || work.quarantined.length > 0 || !sameIntents(work, manifest)) return true;
   if (manifest === null) return false;
+  return (
+    hasUpkeep(context, found) || retired(work.base, horizonAt(manifest, manifest.policy, listedAt)).length > 0
+  );
+}
+
+/** What the manifest itself has to strike off or to forget, tail or no tail. */
+function hasUpkeep(context: CompactorContext, found: Found): boolean {
+  const { current, listedAt } = found;
+  const { manifest } = current;
+  if (manifest === null) return false;
   if (stillQuarantined(found).length < manifest.quarantine.length) return true;
   const horizon = horizonAt(manifest, manifest.policy, listedAt);
-  if (manifest.parts.some((part) => isPastPart(part, horizon)) || retired(work.base, horizon).length > 0)
-    return true;
+  if (manifest.parts.some((part) => isPastPart(part, horizon))) return true;
   return manifest.tombstones.some(
     (tombstone) =>
       listedAt - tombstone.deleted_at > context.limits.tombstoneTtlMs && canSettle(found, tombstone),
@@ -141,19 +173,23 @@ async function finish(
   work: Pick<Plan, 'consumed' | 'records' | 'quarantined'>,
   outcome: Compacted['outcome'],
   manifest: Manifest | null,
+  verdict: Verdict | null,
   note: Note<'fold'>,
   signal: AbortSignal | undefined,
 ): Promise<Compacted> {
   const collected = await collect(context, found, { signal });
   const known = new Set(found.current.manifest?.quarantine.map(({ key }) => key));
   const quarantined = manifest?.quarantine.filter(({ key }) => !known.has(key)).length ?? 0;
-  const waiting = found.unfolded.length - work.consumed.length - work.quarantined.length;
+  const deferred = outcome === 'deferred' && verdict !== null ? verdict : null;
+  const left = found.unfolded.length - work.consumed.length - work.quarantined.length;
+  const waiting = left - (deferred?.entries ?? 0);
   note({
     outcome,
     entries: work.consumed.length,
     records: work.records,
     ties: outcome === 'committed' ? (manifest?.fold.ties ?? 0) : 0,
     waiting,
+    deferred: deferred?.entries ?? 0,
     lag_ms: lagOf(found),
     quarantined,
     quarantine: manifest?.quarantine.filter(({ released }) => !released).length ?? 0,
@@ -163,6 +199,8 @@ async function finish(
   return {
     org_id: found.orgId,
     outcome,
+    due: verdict?.due ?? null,
+    deferred: deferred && { entries: deferred.entries, oldest_age_ms: deferred.oldest_age_ms },
     version: manifest?.version ?? null,
     entries: work.consumed.length,
     records: work.records,

@@ -7,6 +7,8 @@ export { type Backfilled, type BackfillOptions, backfill } from './backfill.ts';
 export type { Collected } from './collect.ts';
 export { type Compacted, compactOrg } from './compact.ts';
 export type { CompactorContext } from './context.ts';
+export { deferral } from './defer.ts';
+export { type DueReason, type FoldPolicy, foldPolicy } from './due.ts';
 export { type Expired, type ExpiredArtifact, type ExpireOptions, expireOrg } from './expire.ts';
 export { type Exported, type ExportOptions, exportLegacy } from './export-legacy.ts';
 export { type Migrated, type MigrateOptions, migrate } from './migrate.ts';

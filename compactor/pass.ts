@@ -8,6 +8,8 @@ import { archiveOrg } from './archive.ts';
 import type { Archived } from './archive-report.ts';
 import { type Compacted, compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
+import { deferral } from './defer.ts';
+import type { FoldPolicy } from './due.ts';
 import { type Expired, type ExpireOptions, expireOrg } from './expire.ts';
 import { exportLegacy } from './export-legacy.ts';
 import { listOrgs } from './orgs.ts';
@@ -45,6 +47,11 @@ export interface PassOptions {
   orgs?: readonly string[] | 'dirty' | 'all' | undefined;
   /** Only orgs of this share: any number of compactors divide the orgs by hash. `index` counts from 0. */
   shard?: { index: number; count: number } | undefined;
+  /**
+   * Fold an org when it is worth it, and defer it until then. What is deferred keeps its marker and costs one LIST, sometimes
+   * a HEAD; chores wait for its fold, but in a pass over all orgs. Default: fold whatever there is.
+   */
+  fold?: FoldPolicy | undefined;
   /** Orgs at a time. */
   parallel?: number | undefined;
   /** Sweep each org with it before the fold: see sweepOrg. */
@@ -55,7 +62,10 @@ export interface PassOptions {
   archive?: Recorder | undefined;
   /** Sweep each org's orphans after the fold, and what its logs left: see sweepOrphans, sweepLeftovers. */
   orphans?: boolean | undefined;
-  /** Bring each org's legacy export up to date after a fold that committed: see exportLegacy. */
+  /**
+   * Bring each org's legacy export up to date after a fold that committed: see exportLegacy. Folds are not deferred then:
+   * its readers see nothing else.
+   */
   exportLegacy?: boolean | undefined;
   /** Once aborted no further org is begun; those that are being compacted are finished. */
   drain?: AbortSignal | undefined;
@@ -72,7 +82,11 @@ export function compactPass(context: CompactorContext, options: PassOptions = {}
   const { telemetry = unwatched } = context;
   return telemetry.run('pass', {}, async (note) => {
     const results = await pass(context, options);
-    note({ orgs: results.length, failed: results.filter(isFailure).length });
+    note({
+      orgs: results.length,
+      failed: results.filter(isFailure).length,
+      deferred: results.filter(({ outcome }) => outcome === 'deferred').length,
+    });
     return results;
   });
 }
@@ -106,16 +120,19 @@ async function pass(context: CompactorContext, options: PassOptions): Promise<Pa
 async function keepUp(
   context: CompactorContext,
   orgId: string,
-  { sweep, expire, archive, orphans, exportLegacy: exports }: PassOptions,
+  { orgs, sweep, expire, archive, orphans, exportLegacy: exports, ...options }: PassOptions,
   signal: AbortSignal,
 ): Promise<PassResult> {
+  const fold = exports ? undefined : options.fold;
+  const deferred = fold && (await safely(signal, () => deferral(context, orgId, fold, signal)));
+  if (deferred && (isFailure(deferred) || orgs !== 'all')) return { org_id: orgId, ...deferred };
   const swept = sweep && (await safely(signal, () => sweepOrg(context, orgId, sweep, { signal })));
   const expired =
     expire &&
     (await safely(signal, () =>
       expireOrg(context, orgId, expire.recorder, { results: expire.results, signal }),
     ));
-  const compacted = await safely(signal, () => compactOrg(context, orgId, { signal }));
+  const compacted = deferred ?? (await safely(signal, () => compactOrg(context, orgId, { fold, signal })));
   if (isFailure(compacted)) return { org_id: orgId, ...compacted };
   const archived =
     archive &&

@@ -123,6 +123,7 @@ export async function showPass(
   const progress = output.progress('Compacting', (orgs) => counted(orgs, 'org'));
   let total = 0;
   let done = 0;
+  let deferred = 0;
   try {
     return await compactPass(context, {
       ...options,
@@ -131,7 +132,8 @@ export async function showPass(
         progress.update(0, total);
       },
       onOrg: (result) => {
-        progress.update(++done, total);
+        if (result.outcome === 'deferred') deferred++;
+        progress.update(++done, total, deferred === 0 ? undefined : `${count(deferred)} deferred`);
         options.onOrg?.(result);
       },
     });
@@ -171,7 +173,12 @@ export function showResults(output: Output, results: readonly PassResult[]): voi
       { head: 'VERSION', cell: ({ version }) => (version === null ? '-' : count(version)), align: 'right' },
       { head: 'ENTRIES', cell: ({ entries }) => count(entries), align: 'right' },
       { head: 'RECORDS', cell: ({ records }) => count(records), align: 'right' },
-      { head: 'ROWS', cell: ({ rows }) => count(rows), align: 'right' },
+      { head: 'ROWS', cell: ({ rows }) => (rows === null ? '-' : count(rows)), align: 'right' },
+      {
+        head: 'DEFERRED',
+        cell: ({ deferred }) => (deferred === null ? '-' : count(deferred.entries)),
+        align: 'right',
+      },
       { head: 'WAITING', cell: ({ waiting }) => count(waiting), align: 'right' },
       { head: 'COLLECTED', cell: ({ collected }) => count(collected.objects), align: 'right' },
       { head: 'AMPLIFICATION', cell: (result) => amplification(result.write_amplification), align: 'right' },

@@ -18,6 +18,7 @@ import {
   showResults,
 } from './compaction.ts';
 import { type CommandContext, withSession } from './context.ts';
+import { addFoldOptions, type FoldOptions, foldPolicyOf } from './fold-options.ts';
 import { counted } from './format.ts';
 import { serveMetrics } from './metrics-server.ts';
 import { addVersion, newProgram } from './new-program.ts';
@@ -35,12 +36,14 @@ Examples:
   $ runfold-compactor --schedule "* * * * *" --store gs://my-bucket
   $ runfold-compactor --schedule "*/20 * * * * *" --full-every 180 --json
   $ runfold-compactor --once --all --shard 0/4 --store gs://my-bucket
+  $ runfold-compactor --once --fold-after 10m --store gs://my-bucket    # in a job that runs every minute
 
 Any number of compactors may run at the same time; --shard divides the orgs among them. As a task of a Cloud Run job or
-a Kubernetes Indexed Job it takes its share by itself. On a schedule each pass also sweeps the orgs it compacts and
+a Kubernetes Indexed Job it takes its share by itself. A tail that is short and young is deferred to a later pass: see
+--fold-after. With --export-legacy nothing is. On a schedule each pass also sweeps the orgs it compacts and
 archives the logs of their ended runs, and each full pass removes their orphans; with --results each pass removes expired artifacts. SIGTERM finishes the orgs it is at, and ends a schedule with exit code 0.`;
 
-interface CompactorOptions extends CompactionOptions, TraceOptions, GlobalOptions {
+interface CompactorOptions extends CompactionOptions, FoldOptions, TraceOptions, GlobalOptions {
   once?: boolean;
   schedule?: string;
   fullEvery: number;
@@ -56,7 +59,7 @@ interface CompactorOptions extends CompactionOptions, TraceOptions, GlobalOption
 export function main(argv: readonly string[]): Promise<void> {
   return runProgram((signal) => {
     const program = newProgram('runfold-compactor', 'Folds the tails of orgs into their snapshots.');
-    addTraceOptions(addCompactionOptions(program))
+    addFoldOptions(addTraceOptions(addCompactionOptions(program)), '10m on a schedule; off with --once')
       .option('--once', 'make one pass and end')
       .option('--schedule <cron>', 'make a pass at these times (UTC) until SIGTERM')
       .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
@@ -87,6 +90,11 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   }
   const limits = traceLimitsOf(options);
   const { parallel, exportLegacy } = options;
+  if (exportLegacy && [options.foldAfter, options.foldEntries, options.foldRecords].some(isDeferring)) {
+    throw new InputError('With --export-legacy every pass folds: its readers see nothing else.', {
+      hint: 'Leave out --fold-after, --fold-entries and --fold-records.',
+    });
+  }
   const trigger = options.schedule === undefined ? null : cronTrigger(options.schedule);
   const action = async (
     { session, output }: CommandContext,
@@ -94,10 +102,17 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   ): Promise<void> => {
     const context = await openCompactor(session, options.codec, limits);
     const expire = results === undefined ? undefined : { recorder: session.recorder, results };
+    const fold = foldPolicyOf(options, session.limits, trigger === null ? 'off' : session.limits.foldAfterMs);
     const pass = (
       number: number,
       which: Pick<PassOptions, 'orgs' | 'sweep' | 'archive' | 'orphans' | 'signal'>,
-    ) => onePass(context, output, { ...which, expire, shard, parallel, exportLegacy, drain: signal }, number);
+    ) =>
+      onePass(
+        context,
+        output,
+        { ...which, fold, expire, shard, parallel, exportLegacy, drain: signal },
+        number,
+      );
     if (trigger === null) {
       const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);
@@ -127,6 +142,10 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   const work = (context: CommandContext) =>
     withResults(command, context.session, (results) => action(context, results));
   await withSession(command, signal, work, { create: true });
+}
+
+function isDeferring(option: number | 'off' | undefined): boolean {
+  return option !== undefined && option !== 'off';
 }
 
 /** Aborts `STOP_WITHIN_MS` after `signal`. */

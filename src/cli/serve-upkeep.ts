@@ -1,4 +1,5 @@
 import type { Archived } from '../../compactor/archive-report.ts';
+import type { FoldPolicy } from '../../compactor/due.ts';
 import { type Expired, expireOrg } from '../../compactor/expire.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import { listOrgs } from '../../compactor/orgs.ts';
@@ -18,6 +19,7 @@ const FULL_EVERY = 60;
 export async function foldOnSchedule(
   session: Session,
   trigger: Trigger,
+  fold: FoldPolicy | undefined,
   results: ResultStore | null | undefined,
   limits: Limits,
   logger: Logger,
@@ -33,7 +35,13 @@ export async function foldOnSchedule(
     orphans: true,
     stop: signal,
     pass: (_, which) =>
-      compactPass(context, { ...which, expire, drain: signal, onOrg: (result) => tellPass(logger, result) }),
+      compactPass(context, {
+        ...which,
+        fold,
+        expire,
+        drain: signal,
+        onOrg: (result) => tellPass(logger, result),
+      }),
     onError: (error) => logger.warn({ error: errorMessage(error) }, 'pass failed'),
   });
 }

@@ -44,6 +44,15 @@ export const defaultLimits = {
   /** Records waiting in one org's append queue before appends are refused. */
   queueRecordsMax: 100_000,
 
+  /**
+   * A compactor on a schedule folds a tail of so many entries or records, or of this age, and leaves what is less to a later
+   * pass; an announcement that nothing confirms is folded after so long. Reasons: docs/adr/0010-folds-that-are-worth-it.md.
+   */
+  foldAfterMs: 600_000,
+  foldEntriesMin: 250,
+  foldRecordsMin: 500,
+  foldIntentAgeMs: 30_000,
+
   /** |server time − time in the name| of an acknowledged entry. */
   entryLagMaxMs: 30_000,
   /** Some stores tell an object's creation in whole seconds only; graces are longer by this. */

@@ -24,11 +24,13 @@ export interface Operations {
   append: { records: number };
   /** One org's fold and what it collected. `lag_ms`: age of the oldest entry that it found unfolded. */
   fold: {
-    outcome: 'committed' | 'clean' | 'lost';
+    outcome: 'committed' | 'clean' | 'deferred' | 'lost';
     entries: number;
     records: number;
     ties: number;
     waiting: number;
+    /** Entries of a tail that is not yet worth a fold. */
+    deferred: number;
     lag_ms: number;
     /** Entries set aside by this fold, and all that are missing because of it or an earlier one. */
     quarantined: number;
@@ -50,7 +52,7 @@ export interface Operations {
     oldest_age_ms: number;
   };
   /** One pass over many orgs. */
-  pass: { orgs: number; failed: number };
+  pass: { orgs: number; failed: number; deferred: number };
 }
 export type Operation = keyof Operations;
 

@@ -74,7 +74,8 @@ export const serviceLimits = {
   compressBytesMin: 1_024,
   /**
    * Readiness: how long the store may take to answer; how often it is asked at most, whoever asks; how often the fold lag
-   * of how many orgs is looked at; and how long entries may wait for their fold. `Infinity`: for ever.
+   * of how many orgs is looked at; and how long entries may wait for their fold once they are due, that is `foldAfterMs` (core/
+   * limits.ts) old. `Infinity`: for ever.
    */
   readyDeadlineMs: 2_000,
   readyProbeMs: 1_000,

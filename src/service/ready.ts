@@ -50,7 +50,8 @@ export class Readiness {
   /** Throws the problem that says what is amiss: DRAINING, STORE_UNAVAILABLE or FOLD_LAG_EXCEEDED. */
   async check(draining: boolean): Promise<Ready> {
     if (draining) throw new Problem('DRAINING', 'The service is about to end.');
-    const { readyProbeMs, readyLookMs, foldLagMaxMs } = this.#limits;
+    const { readyProbeMs, readyLookMs } = this.#limits;
+    const foldLagMaxMs = this.#session.limits.foldAfterMs + this.#limits.foldLagMaxMs;
     this.#probe = this.#fresh(this.#probe, readyProbeMs) ?? this.#begin(() => this.#storeMs());
     this.#look = this.#fresh(this.#look, readyLookMs) ?? this.#begin(() => this.#medianLagMs());
     const [store_ms, fold_lag_ms] = await Promise.all([this.#probe.answer, this.#look.answer]);

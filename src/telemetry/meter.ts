@@ -3,9 +3,12 @@ import { isRunfoldError } from '../core/errors.ts';
 import type { Facts, Happenings, Operation, Watcher } from '../core/telemetry.ts';
 import type { Metrics } from './metrics.ts';
 
+/** Sums of one pass over many orgs, which gauges take at its end. */
+const NOTHING_YET = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0, deferred: 0 };
+
 /** Counts into `metrics` what a session, its compactor and a service on it do. */
 export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher {
-  const pass = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0 };
+  const pass = { ...NOTHING_YET };
   const ended: { [O in Operation]: (facts: Facts<O>, ms: number, error: unknown) => void } = {
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
@@ -31,9 +34,12 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
     },
     fold(facts, ms, error) {
       metrics.add('runfold_folds_total', { outcome: error === null ? (facts.outcome ?? 'clean') : 'failed' });
-      metrics.observe('runfold_fold_seconds', {}, ms / 1_000);
+      // A look that left an org for later is no fold: it would make folds look quick, and never late.
+      const isDeferred = error === null && facts.outcome === 'deferred';
+      if (!isDeferred) metrics.observe('runfold_fold_seconds', {}, ms / 1_000);
       if (error !== null) return;
-      metrics.observe('runfold_fold_lag_seconds', {}, (facts.lag_ms ?? 0) / 1_000);
+      if (!isDeferred) metrics.observe('runfold_fold_lag_seconds', {}, (facts.lag_ms ?? 0) / 1_000);
+      pass.deferred += facts.deferred ?? 0;
       metrics.add('runfold_fold_entries_total', {}, facts.entries ?? 0);
       metrics.add('runfold_fold_records_total', {}, facts.records ?? 0);
       metrics.add('runfold_fold_ties_total', {}, facts.ties ?? 0);
@@ -61,10 +67,11 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.set('runfold_quarantine', pass.quarantine);
       metrics.set('runfold_garbage_waiting', pass.garbage);
       metrics.set('runfold_waiting_entries', pass.waiting);
+      metrics.set('runfold_deferred_entries', pass.deferred);
       metrics.set('runfold_traces_waiting', pass.traces);
       metrics.set('runfold_traces_due', pass.due);
       metrics.set('runfold_trace_oldest_seconds', pass.oldest / 1_000);
-      Object.assign(pass, { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0 });
+      Object.assign(pass, NOTHING_YET);
     },
   };
   const told: { [H in keyof Happenings]: (facts: Happenings[H]) => void } = {

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { runSchedule, type ScheduledPass, type Trigger } from '../../compactor/schedule.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { compactedSchema, inspectSchema } from './contract.ts';
-import { COMPACTOR, EVENTS, jsonOf, onStore, run, tempDir, writeEvents } from './support.ts';
+import { COMPACTOR, EVENTS, jsonOf, onStore, RUNFOLD, run, tempDir, writeEvents } from './support.ts';
 
 async function freePort(): Promise<string> {
   const server = createServer();
@@ -22,6 +22,24 @@ describe('runfold-compactor', () => {
 
   beforeAll(async () => {
     for (const org of ['acme', 'globex']) await runfold('import', 'openlineage', file, '--org', org);
+  });
+
+  it('--fold-after leaves a short tail for later, and says so: in a line, and in the table', async () => {
+    const fresh = `file:${join(dir, 'fresh')}?fsync=off`;
+    await run(RUNFOLD, ['import', 'openlineage', file, '--org', 'acme', '--store', fresh]);
+    const line = await run(COMPACTOR, ['--once', '--fold-after', '1h', '--json', '--store', fresh]);
+    expect(line).toMatchObject({ code: 0, stderr: '' });
+    expect(compactedSchema.parse(JSON.parse(line.stdout))).toMatchObject({
+      outcome: 'deferred',
+      deferred: { entries: expect.any(Number), oldest_age_ms: expect.any(Number) },
+      version: null,
+      rows: null,
+    });
+    const table = await run(COMPACTOR, ['--once', '--fold-entries', '200', '--store', fresh]);
+    expect(table.stdout).toMatch(/ORG +OUTCOME +VERSION .* DEFERRED/);
+    expect(table.stdout).toMatch(/acme +deferred +- /);
+    const due = await run(COMPACTOR, ['--once', '--fold-entries', '1', '--json', '--store', fresh]);
+    expect(JSON.parse(due.stdout)).toMatchObject({ outcome: 'committed', due: 'entries', deferred: null });
   });
 
   it('--once folds what has a marker: one JSON line per org', async () => {

@@ -229,11 +229,11 @@ export const verifySchema = z.strictObject({
 
 export const compactedSchema = z.looseObject({
   org_id: z.string(),
-  outcome: z.enum(['committed', 'clean', 'lost', 'failed']),
+  outcome: z.enum(['committed', 'clean', 'deferred', 'lost', 'failed']),
   version: count.nullable(),
   entries: count,
   records: count,
-  rows: count,
+  rows: count.nullable(),
 });
 
 export const importSchema = z.looseObject({

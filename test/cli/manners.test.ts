@@ -44,6 +44,9 @@ describe.concurrent('wrong use: exit code 2, one sentence, a hint, nothing on st
     [[...S, '--once', '--schedule', '* * * * *'], /--once or --schedule/],
     [[...S, '--schedule', 'now and then'], /"now and then" is not a schedule/],
     [['--once'], /No store was named/],
+    [[...S, '--once', '--fold-after', 'off', '--fold-entries', '9'], /leaves no room/],
+    [[...S, '--once', '--fold-entries', '1001'], /1000 at most/],
+    [[...S, '--once', '--fold-after', '5m', '--export-legacy'], /every pass folds/],
     [[...S, '--once', '--metrics-port', '0'], /--metrics-port goes with --schedule/],
   ];
 

@@ -132,7 +132,7 @@ describe.concurrent('runfold serve', () => {
     const idle = await metricsOf(store, 3, '--no-compact');
     expect(idle.stdout).toContain('It folds nothing');
     expect(idle.metrics).not.toContain('runfold_fold');
-    const folding = await metricsOf(store, 150, '--compact', '* * * * * *');
+    const folding = await metricsOf(store, 150, '--compact', '* * * * * *', '--fold-after', '2s');
     expect(folding.stdout).toContain('It folds what is new by itself (--compact "* * * * * *")');
     expect(folding.metrics).toContain('runfold_folds_total{outcome="committed"} 1');
     expect(folding.code).toBe(0);

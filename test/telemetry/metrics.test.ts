@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { foldPolicy } from '../../compactor/due.ts';
 import { compactPass } from '../../compactor/pass.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { limits as limitsOf } from '../../src/core/limits.ts';
@@ -121,7 +122,18 @@ describe('metrics', () => {
     const { world } = served;
     const waiting = () => figuresOf(metrics.text()).get('runfold_garbage_waiting');
     for (const run_id of ['r1', 'r2']) await world.session.recorder.create(ORG, { run_id });
+    const sums = () => {
+      const figures = figuresOf(metrics.text());
+      return ['folds_total', 'fold_seconds', 'fold_lag_seconds', 'deferred_entries'].map(
+        (name) => figures.get(`runfold_${name}`) ?? 0,
+      );
+    };
+    // No fold, and so none that was quick or in time.
+    await compactPass(world.compactor, { fold: foldPolicy(world.compactor.limits) });
+    expect(sums()).toEqual([1, 0, 0, 4]);
+    expect(metrics.text()).toContain('runfold_folds_total{outcome="deferred"} 1');
     await compactPass(world.compactor);
+    expect(sums()).toEqual([2, 1, 1, 0]);
     // Two entries of each create.
     expect(waiting()).toBe(4);
     await compactPass(world.compactor);

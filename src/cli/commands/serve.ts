@@ -5,9 +5,10 @@ import { systemClock } from '../../core/clock.ts';
 import { InputError } from '../../core/errors.ts';
 import type { Limits } from '../../core/limits.ts';
 import type { ResultStore } from '../../runs/results.ts';
-import type { ServiceLimits } from '../../service/limits.ts';
+import { type ServiceLimits, serviceLimits } from '../../service/limits.ts';
 import type { TokenVerifier } from '../../service/tokens.ts';
 import { type CommandContext, withSession } from '../context.ts';
+import { addFoldOptions, type FoldOptions, foldPolicyOf } from '../fold-options.ts';
 import { listening } from '../listening.ts';
 import { durationOrOff, type GlobalOptions, port, positiveInteger } from '../options.ts';
 import { resultsOption, withResults } from '../results.ts';
@@ -20,9 +21,11 @@ const DEV_ORG = 'demo';
 const DEV_TOKEN_MS = 12 * 3_600_000;
 /** Of stores that one host has to itself: nobody else would fold them. */
 const EMBEDDED_SCHEDULE = '*/10 * * * * *';
+/** There a request costs nothing, and whoever looks after runs that nobody calls for any more comes with the fold. */
+const EMBEDDED_FOLD_AFTER_MS = 60_000;
 const LOCAL = ['127.0.0.1', '::1', 'localhost'];
 
-interface ServeOptions extends TraceOptions {
+interface ServeOptions extends TraceOptions, FoldOptions {
   port: number;
   host: string;
   dev?: boolean;
@@ -71,10 +74,11 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
       '--compact <cron>',
       `fold at these times, UTC (default: "${EMBEDDED_SCHEDULE}" for file: and memory:, else never)`,
     )
-    .option('--no-compact', 'fold nothing: a runfold-compactor does')
+    .option('--no-compact', 'fold nothing: a runfold-compactor does');
+  addFoldOptions(serving, '1m for file: and memory:, else 10m')
     .option(
       '--max-fold-lag <age>',
-      'not ready when folds are behind by more; off: never mind (default: 15m)',
+      'not ready when folds are behind --fold-after by more; off: never mind (default: 15m)',
       durationOrOff,
     )
     .option(
@@ -122,6 +126,8 @@ async function serve(
     pino.destination({ fd: 2, sync: false }),
   );
   const schedule = scheduleOf(session.store.url, options);
+  const foldAfterMs = isEmbedded(session.store.url) ? EMBEDDED_FOLD_AFTER_MS : session.limits.foldAfterMs;
+  const fold = foldPolicyOf(options, session.limits, foldAfterMs);
   const trigger = schedule === null ? null : cronTrigger(schedule);
   const metrics = new Metrics(
     trigger === null ? ['service', 'store'] : ['service', 'store', 'compactor'],
@@ -135,7 +141,7 @@ async function serve(
     version,
     logger,
     openMetrics: options.openMetrics ?? false,
-    limits: limitsOf(options),
+    limits: limitsOf(options, session.limits.foldAfterMs),
   });
   const at = { port: options.port, host: options.host };
   const server = await listening(at, listen(service, at));
@@ -155,7 +161,7 @@ async function serve(
   if (auth.token !== null) tellDev(output, url, auth.token);
   const upkeep = [
     ...(results === undefined ? [] : [sweepAtStart(session, results, logger, signal)]),
-    ...(trigger === null ? [] : [foldOnSchedule(session, trigger, results, limits, logger, signal)]),
+    ...(trigger === null ? [] : [foldOnSchedule(session, trigger, fold, results, limits, logger, signal)]),
   ];
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
@@ -169,21 +175,24 @@ async function serve(
 /** When it folds; null: never. Any number of compactors may fold a store, so this one does no harm beside others. */
 function scheduleOf(storeUrl: string, { compact }: ServeOptions): string | null {
   if (compact !== undefined) return compact === false ? null : compact;
-  return /^(file|memory):/.test(storeUrl) ? EMBEDDED_SCHEDULE : null;
+  return isEmbedded(storeUrl) ? EMBEDDED_SCHEDULE : null;
 }
 
-function limitsOf({
-  rate,
-  maxFoldLag,
-  dev,
-  drainDelay = dev ? 'off' : undefined,
-}: ServeOptions): Partial<ServiceLimits> {
+function isEmbedded(storeUrl: string): boolean {
+  return /^(file|memory):/.test(storeUrl);
+}
+
+function limitsOf(
+  { rate, maxFoldLag = serviceLimits.foldLagMaxMs, foldAfter, dev, drainDelay }: ServeOptions,
+  foldAfterMs: number,
+): Partial<ServiceLimits> {
+  const drain = drainDelay ?? (dev ? 'off' : undefined);
+  // The service counts from the age at which folds are due by default.
+  const laterMs = foldAfter === undefined || foldAfter === 'off' ? 0 : Math.max(0, foldAfter - foldAfterMs);
   return {
     ...(rate === undefined ? {} : { orgRequestsPerSecond: rate, orgBurst: 2 * rate }),
-    ...(maxFoldLag === undefined
-      ? {}
-      : { foldLagMaxMs: maxFoldLag === 'off' ? Number.POSITIVE_INFINITY : maxFoldLag }),
-    ...(drainDelay === undefined ? {} : { drainDelayMs: drainDelay === 'off' ? 0 : drainDelay }),
+    foldLagMaxMs: maxFoldLag === 'off' ? Number.POSITIVE_INFINITY : maxFoldLag + laterMs,
+    ...(drain === undefined ? {} : { drainDelayMs: drain === 'off' ? 0 : drain }),
   };
 }
 

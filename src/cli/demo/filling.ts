@@ -102,5 +102,5 @@ async function collect(
 
 function tellFold(result: Exclude<PassResult, { code: string }>): string {
   const { org_id, entries, records, rows } = result;
-  return `${org_id}: ${count(records)} records of ${counted(entries, 'entry', 'entries')} into ${counted(rows, 'row')}`;
+  return `${org_id}: ${count(records)} records of ${counted(entries, 'entry', 'entries')} into ${counted(rows ?? 0, 'row')}`;
 }
