@@ -126,7 +126,10 @@ export function compactorLife(world: World): Life {
         const which = uniform(random) < 0.7 ? 'dirty' : 'all';
         await compactPass(desk.compactor(), {
           orgs: which,
+          // Compactors that know no policy fold beside those that do.
+          fold: setup.fold !== null && uniform(random) < 0.8 ? setup.fold : undefined,
           onOrg: (result) => {
+            if (result.outcome === 'deferred') world.counts.deferrals++;
             if (result.outcome !== 'failed') return;
             if (result.code === 'INTERNAL') world.met(desk.process.name, new Error(result.message));
             else world.met(desk.process.name, new RunfoldError(result.code as 'CORRUPT', result.message));

@@ -22,6 +22,7 @@ const GROUND: Partial<Setup> = {
   removals: 0,
   upkeep: 0,
   retainMs: null,
+  fold: null,
 };
 
 export interface Hunt {

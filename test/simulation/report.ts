@@ -15,6 +15,7 @@ export class Report {
     deletions: 0,
     crashes: 0,
     pauses: 0,
+    deferrals: 0,
     virtual_hours: 0,
   };
   readonly failed: Outcome[] = [];
@@ -65,6 +66,7 @@ const SUMMED = [
   'deletions',
   'crashes',
   'pauses',
+  'deferrals',
 ] as const;
 
 /** What a failing seed leaves to work with: the laws it broke, how to see it again, who did what last. */

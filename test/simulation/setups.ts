@@ -11,6 +11,10 @@ export const SEALING = {
   sealAgeMs: 300_000,
 };
 
+/** Much is deferred, or it comes due for one reason now and for another then. */
+const LONG_TAILS = { afterMs: 240_000, entries: 200, records: 400 };
+const SHORT_TAILS = { afterMs: 90_000, entries: 12, records: 30 };
+
 /** Everything about one simulation follows from its seed. */
 export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
   const random = seededRandom(seed ^ 0x5eed);
@@ -58,6 +62,7 @@ export function setupOf(seed: number, changes: Partial<Setup> = {}): Setup {
     removals: pick(random, [0, 0, 0.1]),
     upkeep: pick(random, [0, 0, 0.05]),
     retainMs: pick(random, [null, 600_000]),
+    fold: pick(random, [null, LONG_TAILS, SHORT_TAILS]),
     hooks: {},
     ...changes,
   };

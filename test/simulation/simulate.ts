@@ -1,3 +1,4 @@
+import type { FoldPolicy } from '../../compactor/due.ts';
 import { errorMessage, isRunfoldError } from '../../src/core/errors.ts';
 import type { Limits } from '../../src/core/limits.ts';
 import { limits } from '../../src/core/limits.ts';
@@ -44,6 +45,8 @@ export interface Setup {
   /** Chance that a compactor does something rarer after a pass: orphans, repair, a retention policy. */
   upkeep: number;
   retainMs: number | null;
+  /** Compactors defer by it, most of the time. */
+  fold: FoldPolicy | null;
   hooks: Hooks;
 }
 
@@ -55,6 +58,8 @@ export interface Outcome {
   operations: number;
   crashes: number;
   pauses: number;
+  /** Orgs that a pass left for a later fold. */
+  deferrals: number;
   faults: Record<string, number>;
   commits: number;
   deletions: number;
@@ -74,7 +79,7 @@ export class World implements Host {
   readonly scheduler = new Scheduler();
   readonly trace = new Trace();
   readonly random;
-  readonly counts = { operations: 0, crashes: 0, pauses: 0 };
+  readonly counts = { operations: 0, crashes: 0, pauses: 0, deferrals: 0 };
   readonly coverage = new Coverage();
   readonly witness: Witness;
   readonly laws: Laws;

@@ -25,6 +25,7 @@ describe('simulation', () => {
     expect(Object.entries(report.faults).filter(([, count]) => count === 0)).toEqual([]);
     expect(report.sums.crashes).toBeGreaterThan(20);
     expect(report.sums.pauses).toBeGreaterThan(20);
+    expect(report.sums.deferrals).toBeGreaterThan(200);
     expect(report.sums.deletions).toBeGreaterThan(1_000);
     expect(report.coverage.runs.reached / report.coverage.runs.of).toBeGreaterThan(0.8);
   });
