@@ -1,3 +1,5 @@
+import { type FoldPolicy, foldPolicy } from '../compactor/due.ts';
+import { defaultLimits } from '../src/core/limits.ts';
 import { type Counted, runSlice, type Slice } from './cost/slice.ts';
 import { dollarsOf, type Prices } from './support/prices.ts';
 import { type Report, type ScenarioOptions, thousands } from './support/report.ts';
@@ -10,8 +12,13 @@ interface Deployment {
   /** Of all orgs together. Refreshes are cold ones. */
   refreshesPerSecond: number;
   transitionsPerSecond: number;
-  foldIntervalSeconds: number;
+  passIntervalSeconds: number;
+  /** When folds are worth it; null: at every pass. */
+  fold: FoldPolicy | null;
 }
+
+/** What runfold-compactor does on a schedule. */
+const POLICY = foldPolicy(defaultLimits);
 
 /** Reference points, not anybody's measured load: near which of them is yours? */
 const DEPLOYMENTS: readonly Deployment[] = [
@@ -21,7 +28,8 @@ const DEPLOYMENTS: readonly Deployment[] = [
     runs: 1_000,
     refreshesPerSecond: 0.1,
     transitionsPerSecond: 0.05,
-    foldIntervalSeconds: 60,
+    passIntervalSeconds: 60,
+    fold: POLICY,
   },
   {
     name: 'medium',
@@ -29,7 +37,8 @@ const DEPLOYMENTS: readonly Deployment[] = [
     runs: 5_000,
     refreshesPerSecond: 5,
     transitionsPerSecond: 2,
-    foldIntervalSeconds: 60,
+    passIntervalSeconds: 60,
+    fold: POLICY,
   },
   {
     name: 'large',
@@ -37,15 +46,35 @@ const DEPLOYMENTS: readonly Deployment[] = [
     runs: 10_000,
     refreshesPerSecond: 200,
     transitionsPerSecond: 100,
-    foldIntervalSeconds: 60,
+    passIntervalSeconds: 60,
+    fold: POLICY,
   },
   {
-    name: 'large, folded less often',
+    name: 'large, every pass folds',
     orgs: 10_000,
     runs: 10_000,
     refreshesPerSecond: 200,
     transitionsPerSecond: 100,
-    foldIntervalSeconds: 600,
+    passIntervalSeconds: 60,
+    fold: null,
+  },
+  {
+    name: 'large, every pass folds, less often',
+    orgs: 10_000,
+    runs: 10_000,
+    refreshesPerSecond: 200,
+    transitionsPerSecond: 100,
+    passIntervalSeconds: 600,
+    fold: null,
+  },
+  {
+    name: 'large, a pass every five minutes',
+    orgs: 10_000,
+    runs: 10_000,
+    refreshesPerSecond: 200,
+    transitionsPerSecond: 100,
+    passIntervalSeconds: 300,
+    fold: POLICY,
   },
 ];
 
@@ -62,6 +91,7 @@ export interface Result extends Deployment {
   dollarsPerMillionTransitions: number;
   /** Of folding alone, for as many transitions as came in between. */
   dollarsPerMillionTransitionsFolded: number;
+  foldsPerOrgAndHour: number;
   month: { refreshes: number; transitions: number; folding: number; storage: number; total: number };
   /** What the slice counted. */
   slice: Slice;
@@ -77,7 +107,8 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     const slice = await runSlice({
       ...size,
       transitionsPerSecond: deployment.transitionsPerSecond / deployment.orgs,
-      foldIntervalMs: deployment.foldIntervalSeconds * 1_000,
+      passIntervalMs: deployment.passIntervalSeconds * 1_000,
+      fold: deployment.fold,
       // Markers and garbage have a life of minutes: in the window as many go as come.
       warmupMs: 1_800_000,
       windowMs: options.quick ? 1_800_000 : 2 * 3_600_000,
@@ -92,6 +123,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       'deployment',
       '$ per 10⁶ cold refreshes',
       '$ per 10⁶ transitions',
+      'folds per org and hour',
       'refreshes',
       'transitions',
       'folding',
@@ -102,6 +134,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       result.name,
       result.dollarsPerMillionColdRefreshes.toFixed(2),
       `${result.dollarsPerMillionTransitions.toFixed(2)} + ${result.dollarsPerMillionTransitionsFolded.toFixed(2)}`,
+      result.foldsPerOrgAndHour.toFixed(1),
       ...[result.month.refreshes, result.month.transitions, result.month.folding, result.month.storage].map(
         dollars,
       ),
@@ -110,11 +143,11 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     notes: [
       `Prices: ${options.prices.name}, ${options.prices.date} (${options.prices.source}).`,
       ...results.map(
-        ({ name, orgs, runs, refreshesPerSecond, transitionsPerSecond, foldIntervalSeconds }) =>
-          `${name}: ${thousands(orgs)} orgs of ${thousands(runs)} runs, ${refreshesPerSecond} cold refreshes/s and ${transitionsPerSecond} transitions/s in all, folded every ${foldIntervalSeconds} s.`,
+        ({ name, orgs, runs, refreshesPerSecond, transitionsPerSecond, passIntervalSeconds, fold }) =>
+          `${name}: ${thousands(orgs)} orgs of ${thousands(runs)} runs, ${refreshesPerSecond} cold refreshes/s and ${transitionsPerSecond} transitions/s in all, a pass every ${passIntervalSeconds} s that ${fold === null ? 'folds whatever there is' : `folds from ${fold.entries} entries, ${fold.records} records or ${fold.afterMs / 60_000} minutes on`}.`,
       ),
       `Counted on ${size.orgs} orgs of ${thousands(size.rows)} runs over ${options.quick ? 'half an hour' : 'two hours'} of simulated time, scaled by orgs and time; bytes by runs. A third each of the transitions are creations, starts and ends of runs. "+": what folding them adds.`,
-      'One process writes for an org, and nothing arrives at the same moment: more processes send more dirty markers, bursts share entries. Heads are inline (some 33 000 runs); merges of history are not in it. A warm refresh costs one LIST. Machines, bytes to other regions and free tiers are not in it.',
+      'One process writes for an org, and nothing arrives at the same moment: more processes send more dirty markers, bursts share entries. Heads are inline (some 33 000 runs); merges of history are not in it, nor what a compactor does besides folding (sweeps, logs, artifacts). A warm refresh costs one LIST. Machines, bytes to other regions and free tiers are not in it.',
     ],
     data: { prices: options.prices, results },
   };
@@ -129,7 +162,7 @@ function resultOf(
   const perMillion = ({ count, bill }: Counted) => (MILLION * dollarsOf(bill, prices)) / count;
   const cold = perMillion(slice.coldRefreshes);
   const transitions = perMillion(slice.transitions);
-  const passes = MONTH_SECONDS / deployment.foldIntervalSeconds;
+  const passes = MONTH_SECONDS / deployment.passIntervalSeconds;
   const orgsPerPass = (slice.orgsPerPass / size.orgs) * deployment.orgs;
   const pages = Math.max(1, Math.ceil(orgsPerPass / MARKERS_PER_PAGE));
   const folding =
@@ -149,6 +182,7 @@ function resultOf(
     dollarsPerMillionTransitions: transitions,
     dollarsPerMillionTransitionsFolded:
       (MILLION * folding) / (MONTH_SECONDS * deployment.transitionsPerSecond),
+    foldsPerOrgAndHour: (slice.foldedPerPass / size.orgs) * (3_600 / deployment.passIntervalSeconds),
     month: { ...month, total: month.refreshes + month.transitions + month.folding + month.storage },
     slice,
   };

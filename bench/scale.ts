@@ -9,6 +9,7 @@ import { type FoldFigure, measureFold } from './scale/fold.ts';
 import { type HistoryFigure, measureHistory } from './scale/history.ts';
 import type { Loaded, LoadedOptions } from './scale/loaded.ts';
 import { measureRefreshes, type RefreshFigure, type RefreshTarget } from './scale/refresh.ts';
+import { measureSmallFolds, type SmallFolds } from './scale/small-folds.ts';
 import { inChild } from './support/child.ts';
 import { SkippingClock } from './support/clock.ts';
 import { copyObjects } from './support/copy.ts';
@@ -51,6 +52,12 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       seed: options.seed,
       profile: options.profile,
     });
+    const smallFolds = await measureSmallFolds({
+      headRows: quick ? 2_000 : 20_000,
+      records: quick ? 1_000 : 16_000,
+      recordsPerPass: 100,
+      seed: options.seed,
+    });
     step(2, 'one org fully loaded');
     const loaded = await measureLoaded(options);
     step(3, 'history');
@@ -63,6 +70,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     const lines = [
       ...refreshLines(refreshes),
       ...foldLines(fold, builds),
+      ...smallFoldLines(smallFolds),
       ...loadedLines(loaded),
       ...historyLines(history),
       ...historyLines(moreParts, `, ${MORE_PARTS.mergeFanIn} parts to a merge`),
@@ -83,7 +91,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
         'All of one round draw the same times to first byte; ratios are of sums over all rounds. Requests and rounds are counted.',
         ...fold.profile,
       ],
-      data: { lines, refreshes, fold, builds, loaded, history, moreParts },
+      data: { lines, refreshes, fold, builds, smallFolds, loaded, history, moreParts },
     };
   } finally {
     await rm(dir, { recursive: true, force: true });
@@ -257,6 +265,15 @@ function foldLines(fold: FoldFigure, builds: readonly Built[]): Line[] {
       ];
     }),
   ];
+}
+
+function smallFoldLines(figures: readonly SmallFolds[]): Line[] {
+  return figures.map(({ about, records, recordsPerPass, folds, writeAmplification, tailRecordsMax }) => ({
+    figure: `write amplification of a full head, ${recordsPerPass} records before each pass: ${about}`,
+    measured: `${writeAmplification.toFixed(1)} (${folds} folds of ${thousands(records)} records; ${thousands(tailRecordsMax)} records left in the log at most)`,
+    target: '≤ 5',
+    reached: writeAmplification <= 5,
+  }));
 }
 
 function loadedLines(loaded: readonly Loaded[]): Line[] {

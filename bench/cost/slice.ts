@@ -1,3 +1,4 @@
+import type { FoldPolicy } from '../../compactor/due.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import { compactPass } from '../../compactor/pass.ts';
 import { openCatalog } from '../../src/catalog/catalog.ts';
@@ -20,7 +21,10 @@ export interface SliceOptions {
   rows: number;
   /** Of each org and second: creations, starts and ends of runs. */
   transitionsPerSecond: number;
-  foldIntervalMs: number;
+  /** Between two passes. */
+  passIntervalMs: number;
+  /** Null: every pass folds whatever there is. */
+  fold: FoldPolicy | null;
   warmupMs: number;
   windowMs: number;
   /** In the window, spread over it. */
@@ -32,10 +36,13 @@ export interface Slice {
   transitions: Counted;
   coldRefreshes: Counted;
   warmRefreshes: Counted;
-  /** Of one org, from finding it to its garbage. Listing the markers is not in it: that is once per pass. */
+  /** Looks at one org, those that deferred it too; from finding it to its garbage. Listing the markers is not in it: that is once per pass. */
   folds: Counted;
   /** Orgs that one pass looked at, mean. */
   orgsPerPass: number;
+  /** Of them, those that were folded, and those that were deferred. */
+  foldedPerPass: number;
+  deferredPerPass: number;
   /** Of an org with all its canonical runs, at the end. */
   bytesPerOrg: number;
 }
@@ -65,7 +72,7 @@ export async function runSlice(options: SliceOptions): Promise<Slice> {
   const warm = openCatalog(billing(memory, bills.warm), { clock }).org(orgIds[0]!);
   await warm.refresh();
   const workers = orgIds.map((orgId, i) => new Worker(session, orgId, seededRandom(seed * 97 + i)));
-  const counts = { transitions: 0, passes: 0, visits: 0, cold: 0, warm: 0 };
+  const counts = { transitions: 0, passes: 0, visits: 0, folded: 0, deferred: 0, cold: 0, warm: 0 };
   const random = seededRandom(seed + 2);
 
   const actions = {
@@ -74,9 +81,13 @@ export async function runSlice(options: SliceOptions): Promise<Slice> {
       counts.transitions++;
     },
     async pass() {
-      const results = await compactPass(compactor);
+      const results = await compactPass(compactor, { fold: options.fold ?? undefined });
       counts.passes++;
       counts.visits += results.length;
+      for (const { outcome } of results) {
+        if (outcome === 'committed') counts.folded++;
+        if (outcome === 'deferred') counts.deferred++;
+      }
     },
     async refresh() {
       await openCatalog(cold, { clock })
@@ -93,7 +104,7 @@ export async function runSlice(options: SliceOptions): Promise<Slice> {
     if (!opened && at >= warmupMs) {
       opened = true;
       for (const bill of Object.values(bills)) Object.assign(bill, noBill());
-      Object.assign(counts, { transitions: 0, passes: 0, visits: 0, cold: 0, warm: 0 });
+      for (const name of Object.keys(counts) as (keyof typeof counts)[]) counts[name] = 0;
     }
     clock.skip(Math.max(0, began + at - clock.monotonic()));
     await actions[what]();
@@ -105,6 +116,8 @@ export async function runSlice(options: SliceOptions): Promise<Slice> {
     warmRefreshes: { count: counts.warm, bill: bills.warm },
     folds: { count: counts.visits, bill: bills.compactor },
     orgsPerPass: counts.visits / counts.passes,
+    foldedPerPass: counts.folded / counts.passes,
+    deferredPerPass: counts.deferred / counts.passes,
     bytesPerOrg: (await bytesOf(memory)) / orgs,
   };
 }
@@ -113,14 +126,14 @@ type Action = 'transition' | 'pass' | 'refresh';
 
 /** Transitions at random times, passes and refreshes at even ones. */
 function agendaOf(options: SliceOptions, random: Random): { at: number; what: Action }[] {
-  const { orgs, transitionsPerSecond, foldIntervalMs, warmupMs, windowMs, refreshes } = options;
+  const { orgs, transitionsPerSecond, passIntervalMs, warmupMs, windowMs, refreshes } = options;
   const endMs = warmupMs + windowMs;
   const agenda: { at: number; what: Action }[] = [];
   const meanMs = 1_000 / (transitionsPerSecond * orgs);
   for (let at = 0; at < endMs; at += -Math.log(1 - uniform(random)) * meanMs) {
     agenda.push({ at, what: 'transition' });
   }
-  for (let at = foldIntervalMs; at < endMs; at += foldIntervalMs) agenda.push({ at, what: 'pass' });
+  for (let at = passIntervalMs; at < endMs; at += passIntervalMs) agenda.push({ at, what: 'pass' });
   for (let i = 0; i < refreshes; i++) {
     agenda.push({ at: warmupMs + ((i + 0.5) / refreshes) * windowMs, what: 'refresh' });
   }
