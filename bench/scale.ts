@@ -54,7 +54,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     });
     const smallFolds = await measureSmallFolds({
       headRows: quick ? 2_000 : 20_000,
-      records: quick ? 1_000 : 16_000,
+      records: quick ? 1_000 : 8_000,
       recordsPerPass: 100,
       seed: options.seed,
     });
