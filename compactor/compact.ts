@@ -104,12 +104,14 @@ async function compact(
         });
       }
     }
-    // Nobody was quicker where the manifest is still the one under which objects were gone before.
+    // Nobody was quicker where the manifest is still the one under which objects were gone before. Entries are no proof:
+    // who defers an org collects under one and the same manifest.
     if (
       work === null &&
       round === ROUNDS_MAX &&
       goneUnder !== null &&
-      goneUnder === found.current.generation
+      goneUnder === found.current.generation &&
+      (await isHeadGone(context, found))
     ) {
       throw new CorruptError(manifestKey(orgId), 'objects that it names are missing', {
         hint: 'Run `runfold verify`, then `runfold repair`.',
@@ -118,6 +120,12 @@ async function compact(
     goneUnder = work === null ? found.current.generation : null;
     if (round === ROUNDS_MAX) return finish(context, found, NO_WORK, 'lost', manifest, null, note, signal);
   }
+}
+
+async function isHeadGone({ store }: CompactorContext, { orgId, current }: Found): Promise<boolean> {
+  const head = current.manifest?.parts.find(({ level }) => level === 0);
+  if (head === undefined || head.inline !== null) return false;
+  return (await store.head(partKey(orgId, head.name))) === null;
 }
 
 const NO_WORK = { consumed: [], records: 0, quarantined: [] };
