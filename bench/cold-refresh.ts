@@ -3,6 +3,7 @@ import { latency } from '../src/store/latency.ts';
 import { MemoryStore } from '../src/store/memory.ts';
 import type { ObjectStore } from '../src/store/object-store.ts';
 import { freshRounds, measureProcesses } from './cold-refresh/fresh-process.ts';
+import type { Result } from './cold-refresh/result.ts';
 import { cachedScan } from './rivals/cached-scan.ts';
 import { FLAT_PREFIX, flatScan, strangers } from './rivals/flat-scan.ts';
 import { RIVALS } from './rivals/index.ts';
@@ -16,15 +17,7 @@ import { withKeyspace } from './support/keyspace.ts';
 import { type Cost, costOf } from './support/meter.ts';
 import { dollarsOf } from './support/prices.ts';
 import { profiled } from './support/profile.ts';
-import {
-  type Report,
-  type ScenarioOptions,
-  type Spread,
-  showSpread,
-  spread,
-  sum,
-  thousands,
-} from './support/report.ts';
+import { type Report, type ScenarioOptions, showSpread, spread, sum, thousands } from './support/report.ts';
 
 const ORG = 'org';
 /** A refresh of milliseconds gets all of them: time to first byte scatters by a factor of three. */
@@ -53,22 +46,6 @@ function weightOf({ totalRuns, orgRuns, tailEntries }: Scenario): number {
 interface Scenario extends DatasetSize {
   group: string;
   name: string;
-}
-
-export interface Result extends DatasetSize {
-  group: string;
-  scenario: string;
-  rival: string;
-  rows: number;
-  /** Waiting as simulated, and CPU as it was. */
-  ms: Spread;
-  /** Against runfold: the sum of its rounds over the sum of runfold's of the same numbers, which drew the same times. */
-  ratio: number;
-  samples: number;
-  requests: number;
-  rounds: number;
-  bytes: number;
-  dollarsPerMillion: number;
 }
 
 /** Cold refreshes of one org by every rival, over the same data on the same store with the same draws of latency. */

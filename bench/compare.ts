@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InputError } from '../src/core/errors.ts';
-import { type Kept, readKept } from './support/json-file.ts';
+import { type Kept, readKept } from './support/kept.ts';
 import type { Report, ScenarioOptions } from './support/report.ts';
 
 /** Changes smaller than this are noise of the machine, or nothing at all. */

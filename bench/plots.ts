@@ -7,7 +7,7 @@ import { coldRefreshPlots } from './plots/cold-refresh.ts';
 import { costPlots, rivalPlots, writePathPlots } from './plots/others.ts';
 import { pageOf, sectionOf } from './plots/page.ts';
 import type { Plot } from './plots/plot.ts';
-import { type Kept, readKept } from './support/json-file.ts';
+import { type Kept, readKept } from './support/kept.ts';
 import type { Report, ScenarioOptions } from './support/report.ts';
 
 /** Scenarios that have plots; of any other the page has the table. */

@@ -1,5 +1,5 @@
 import { InputError } from '../src/core/errors.ts';
-import { type Kept, readKept } from './support/json-file.ts';
+import { type Kept, readKept } from './support/kept.ts';
 import { type Report, type ScenarioOptions, thousands } from './support/report.ts';
 
 const FORMS = ['all', 'some', 'readme'] as const;

@@ -1,5 +1,4 @@
 import { MemoryStore } from '../../src/store/memory.ts';
-import type { Result } from '../cold-refresh.ts';
 import { flatScan } from '../rivals/flat-scan.ts';
 import { jsonIndex } from '../rivals/json-index.ts';
 import { objectPerRun } from '../rivals/object-per-run.ts';
@@ -12,6 +11,7 @@ import { prepareOn } from '../support/prepare.ts';
 import { dollarsOf } from '../support/prices.ts';
 import { type ScenarioOptions, spread, sum } from '../support/report.ts';
 import { placeFor } from './place.ts';
+import type { Result } from './result.ts';
 import { type FreshSamples, freshProcesses } from './spawn.ts';
 
 const ROUNDS = 11;

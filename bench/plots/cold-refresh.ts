@@ -1,4 +1,4 @@
-import type { Result } from '../cold-refresh.ts';
+import type { Result } from '../cold-refresh/result.ts';
 import { dots, lines, type Plot } from './plot.ts';
 
 export function coldRefreshPlots(data: unknown): Plot[] {

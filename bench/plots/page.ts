@@ -1,4 +1,4 @@
-import type { Kept } from '../support/json-file.ts';
+import type { Kept } from '../support/kept.ts';
 
 const STYLE = `body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 14px; }
