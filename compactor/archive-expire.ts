@@ -2,7 +2,7 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { uuidv7Floor } from '../src/core/uuid.ts';
 import { archiveKey, archivesPrefix } from '../src/store/keys.ts';
 import { changeWork, type Work } from '../src/traces/work.ts';
-import type { ArchivePass } from './archive-window.ts';
+import type { ArchivePass } from './archive-pass.ts';
 
 /**
  * Deletes archives that are older than the policy keeps them, at most every `traceRetentionEveryMs`. The horizon is

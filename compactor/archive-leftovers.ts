@@ -6,10 +6,11 @@ import { chunksPrefix, parseChunksKey } from '../src/store/keys.ts';
 import { type Chunk, chunkOf } from '../src/traces/chunks.ts';
 import { removeTraces } from '../src/traces/remove.ts';
 import { readWork } from '../src/traces/work.ts';
-import type { Candidate } from './archive.ts';
+import type { Candidate } from './archive-candidates.ts';
+import type { ArchivePass } from './archive-pass.ts';
 import { liveAttempts, removeContained } from './archive-run.ts';
 import { deleteChunks } from './archive-trace.ts';
-import { type ArchivePass, workWindow } from './archive-window.ts';
+import { workWindow } from './archive-window.ts';
 
 /**
  * For what the work list does not know: chunks that landed after their trace was archived, chunks of runs that are

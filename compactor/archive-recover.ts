@@ -6,7 +6,7 @@ import { archiveKey, archivesPrefix, nameOfKey } from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
 import { changeWork } from '../src/traces/work.ts';
 import { nameTtlMs } from './archive-entries.ts';
-import type { ArchivePass } from './archive-window.ts';
+import type { ArchivePass } from './archive-pass.ts';
 
 /**
  * After a work list that could not be read was begun anew: finds the archives that only the old one named, by what each

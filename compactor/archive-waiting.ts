@@ -1,6 +1,6 @@
 import type { Limits } from '../src/core/limits.ts';
 import type { Work } from '../src/traces/work.ts';
-import type { Candidate } from './archive.ts';
+import type { Candidate } from './archive-candidates.ts';
 import { entryOf, isClaimed } from './archive-entries.ts';
 import type { Archived } from './archive-report.ts';
 

@@ -2,10 +2,8 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
 import { isTerminal, type Run } from '../src/runs/run.ts';
-import type { TraceContext } from '../src/traces/context.ts';
 import { changeWork, type Work, type WorkEntry } from '../src/traces/work.ts';
-import type { Candidate } from './archive.ts';
-import type { Budget } from './archive-budget.ts';
+import type { Candidate } from './archive-candidates.ts';
 import {
   type Claim,
   dropped,
@@ -16,20 +14,8 @@ import {
   withClaims,
   withSettled,
 } from './archive-entries.ts';
-import type { Archived } from './archive-report.ts';
+import type { ArchivePass } from './archive-pass.ts';
 import { archivableAt, archiveRun, isMismatch, liveAttempts, type RunDone } from './archive-run.ts';
-
-export interface ArchivePass {
-  context: TraceContext;
-  orgId: string;
-  budget: Budget;
-  report: Archived;
-  /** Runs that wait no longer. */
-  settled: Set<string>;
-  signal: AbortSignal | undefined;
-  /** The work list as the pass last wrote or read it. */
-  work: Work;
-}
 
 /** A run as the window found it. */
 interface Found {

@@ -1,5 +1,13 @@
 import type { Clock } from '../src/core/clock.ts';
-import type { BackfillProgress } from './backfill.ts';
+
+export interface BackfillProgress {
+  phase: 'legacy' | 'planning' | 'indexing';
+  done: number;
+  /** Null while it is not known. */
+  total: number | null;
+  perSecond: number;
+  etaMs: number | null;
+}
 
 /** Keeps a rate, and tells how long the rest will take at the rate so far. */
 export class Pace {

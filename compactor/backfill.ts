@@ -18,7 +18,7 @@ import {
 } from './backfill-job.ts';
 import { type Index, readIndex } from './backfill-known.ts';
 import { bringInLegacy, type Legacy, type LegacyMode } from './backfill-legacy.ts';
-import { Pace } from './backfill-pace.ts';
+import { type BackfillProgress, Pace } from './backfill-pace.ts';
 import { type RunSource, runSource, type Stretch } from './backfill-source.ts';
 import { compare, Worker } from './backfill-worker.ts';
 import type { CompactorContext } from './context.ts';
@@ -39,15 +39,6 @@ export interface BackfillOptions {
   legacy?: LegacyMode | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: BackfillProgress) => void) | undefined;
-}
-
-export interface BackfillProgress {
-  phase: 'legacy' | 'planning' | 'indexing';
-  done: number;
-  /** Null while it is not known. */
-  total: number | null;
-  perSecond: number;
-  etaMs: number | null;
 }
 
 export interface Backfilled extends Counts {

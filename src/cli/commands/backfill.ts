@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
-import { type Backfilled, type BackfillProgress, backfill } from '../../../compactor/backfill.ts';
+import { type Backfilled, backfill } from '../../../compactor/backfill.ts';
 import { type LegacyMode, mustExistOrBeFlat } from '../../../compactor/backfill-legacy.ts';
+import type { BackfillProgress } from '../../../compactor/backfill-pace.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { shardOf } from '../compaction.ts';
 import { withSession } from '../context.ts';

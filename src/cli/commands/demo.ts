@@ -1,13 +1,8 @@
 import type { Command } from 'commander';
 import { outputOf } from '../context.ts';
+import type { DemoOptions } from '../demo/demo.ts';
 import { positiveInteger } from '../options.ts';
 import { EXIT, Exit } from '../run.ts';
-
-export interface DemoOptions {
-  size: number;
-  seed: number;
-  keep?: boolean;
-}
 
 export function demoCommand(program: Command, signal: AbortSignal): void {
   program

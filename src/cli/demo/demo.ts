@@ -6,7 +6,6 @@ import { openCompactor } from '../../../compactor/open.ts';
 import { systemClock } from '../../core/clock.ts';
 import { openSession } from '../../session.ts';
 import { openStore } from '../../store/open.ts';
-import type { DemoOptions } from '../commands/demo.ts';
 import { counted, duration } from '../format.ts';
 import { inspectOrg } from '../inspection.ts';
 import type { Output } from '../output.ts';
@@ -16,6 +15,12 @@ import { BATCH_WAIT_MS } from './recording.ts';
 import { type DemoResult, jsonOf, showResult } from './report.ts';
 import { Steps } from './steps.ts';
 import { ORGS } from './world.ts';
+
+export interface DemoOptions {
+  size: number;
+  seed: number;
+  keep?: boolean;
+}
 
 /** Makes two orgs, asks one question in two ways, and tells. False when the answers differ. */
 export async function demo(output: Output, options: DemoOptions, signal: AbortSignal): Promise<boolean> {
