@@ -3,8 +3,8 @@ import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import { defaultLimits } from '../core/limits.ts';
 import { BOUND_BYTES_MAX, type ChunkRange, schemaElement, writeChunk } from './chunks-write.ts';
-import type { EncodeOptions, PartCodec } from './codec.ts';
 import { COLUMNS, type ColumnDefinition, type StoredColumn } from './columns.ts';
+import type { EncodeOptions, PartCodec } from './part-codec.ts';
 import { partMetadata } from './part-format.ts';
 import type { Rows } from './rows.ts';
 

@@ -1,8 +1,8 @@
 import { Writable } from 'node:stream';
 import parquet, { type Field } from 'parquetjs-lite';
 import { defaultLimits } from '../core/limits.ts';
-import type { EncodeOptions, PartCodec } from './codec.ts';
 import { COLUMNS, type ColumnDefinition, isOptional, type StoredColumn } from './columns.ts';
+import type { EncodeOptions, PartCodec } from './part-codec.ts';
 import { partMetadata } from './part-format.ts';
 import type { Rows } from './rows.ts';
 

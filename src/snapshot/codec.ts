@@ -3,28 +3,13 @@ import { parquetMetadata } from 'hyparquet/src/metadata.js';
 import { CorruptError, errorMessage, FormatError, isRunfoldError } from '../core/errors.ts';
 import { COLUMNS, isOptional, STORED_COLUMNS, type StoredColumn } from './columns.ts';
 import { fail } from './pages-read.ts';
+import type { PartCodec, PartCodecName } from './part-codec.ts';
 import { PartColumns } from './part-columns.ts';
 import { FORMAT_KEY, ORG_KEY, PART_FORMAT } from './part-format.ts';
 import { Rows, type Vectors } from './rows.ts';
 
+export { type EncodeOptions, PART_CODECS, type PartCodec, type PartCodecName } from './part-codec.ts';
 export { type PartStatistics, partStatistics } from './statistics.ts';
-
-export interface EncodeOptions {
-  /** Rows per row group; `limits.rowGroupRows` unless told. */
-  rowGroupRows?: number;
-  /** Pages of 2 000 rows with Parquet's page index, for ranged reads of history. Default false. */
-  pageIndex?: boolean;
-}
-
-/** Writes parts. Every codec's parts are read by the one `decodePart`. */
-export interface PartCodec {
-  readonly name: PartCodecName;
-  /** All columns must have been read. CPU only; the promise is for loading the codec's library. */
-  encode(rows: Rows, options?: EncodeOptions): Promise<Uint8Array>;
-}
-
-export const PART_CODECS = ['hyparquet', 'parquetjs'] as const;
-export type PartCodecName = (typeof PART_CODECS)[number];
 
 /** Loads that codec's library on the first call. */
 export async function partCodec(name: PartCodecName = 'hyparquet'): Promise<PartCodec> {
