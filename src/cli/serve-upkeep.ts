@@ -8,7 +8,7 @@ import type { Trigger } from '../../compactor/schedule.ts';
 import { errorMessage } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { ResultStore } from '../runs/results.ts';
-import type { Logger } from '../service/service.ts';
+import type { Logger } from '../service/logger.ts';
 import type { Session } from '../session.ts';
 import { runPasses } from './compaction.ts';
 

@@ -1,4 +1,4 @@
-import type { OpenApi, Operation } from './openapi.ts';
+import type { OpenApi, Operation } from './openapi-document.ts';
 import { MEANINGS } from './problem.ts';
 
 const STYLE = `

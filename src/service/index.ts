@@ -1,8 +1,10 @@
 /** The HTTP service as a library: `runfold/service`. */
 export type { Principal, Role } from './access.ts';
+export { createService, type ServiceOptions } from './create.ts';
 export { type ServiceLimits, serviceLimits } from './limits.ts';
 export { type Listening, listen } from './listen.ts';
-export { createService, type Logger, type Service, type ServiceOptions } from './service.ts';
+export type { Logger } from './logger.ts';
+export type { Service } from './service.ts';
 export {
   jwksVerifier,
   mintToken,

@@ -1,26 +1,10 @@
 import { z } from 'zod';
 import { newRunInput } from '../runs/input.ts';
 import type { Rule } from './access.ts';
+import type { Json, OpenApi, Operation } from './openapi-document.ts';
 import { MEANINGS, type ServiceErrorCode } from './problem.ts';
 import type { MediaType, Route } from './route.ts';
 import { components, idParam, problemSchema } from './schemas.ts';
-
-type Json = Record<string, unknown>;
-
-export interface OpenApi extends Json {
-  openapi: '3.1.0';
-  paths: Record<string, Record<string, Operation>>;
-  components: { schemas: Record<string, Json>; securitySchemes: Json };
-}
-
-export interface Operation extends Json {
-  operationId: string;
-  tags: string[];
-  summary: string;
-  description?: string;
-  parameters: { name: string; in: string; required: boolean; description?: string; schema: Json }[];
-  'x-roles': string[];
-}
 
 /** What a route may always answer, by what it asks of its caller. */
 const ALWAYS: Record<Rule['access'], readonly ServiceErrorCode[]> = {

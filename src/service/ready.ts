@@ -5,8 +5,8 @@ import { withDeadline } from '../core/retry.ts';
 import type { Session } from '../session.ts';
 import { ORGS_PREFIX } from '../store/keys.ts';
 import type { ServiceLimits } from './limits.ts';
+import type { Logger } from './logger.ts';
 import { Problem } from './problem.ts';
-import type { Logger } from './service.ts';
 
 export interface Ready {
   readonly status: 'ready';

@@ -1,23 +1,8 @@
 import { createHash } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import type { OrgSnapshot } from './org-cache.ts';
 import { Problem } from './problem.ts';
 import type { Answer, Call } from './route.ts';
-
-export interface View {
-  readonly body: Uint8Array<ArrayBuffer>;
-  readonly etag: string;
-}
-
-/** Answers made from states that have not changed since, bounded in bytes. */
-export type ViewCache = LRUCache<string, View>;
-
-export function newViewCache(bytesMax: number): ViewCache {
-  return new LRUCache({
-    maxSize: bytesMax,
-    sizeCalculation: ({ body, etag }, key) => body.length + etag.length + key.length,
-  });
-}
+import type { View } from './view-cache.ts';
 
 /** The org's catalog, as fresh as the caller asks: see docs/SERVICE.md, "Freshness". */
 export function snapshotFor({ service, org, request, signal }: Call): Promise<OrgSnapshot> {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ANYWHERE, type OpenApi, type Operation } from '../../src/service/openapi.ts';
+import { ANYWHERE } from '../../src/service/openapi.ts';
+import type { OpenApi, Operation } from '../../src/service/openapi-document.ts';
 import { MEANINGS } from '../../src/service/problem.ts';
 import { problemSchema } from '../../src/service/schemas.ts';
 import { ORG } from '../support/runs.ts';

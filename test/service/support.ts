@@ -1,10 +1,12 @@
 import { tableToIPC } from 'apache-arrow';
 import { expect } from 'vitest';
 import type { Role } from '../../src/service/access.ts';
+import { createService, type ServiceOptions } from '../../src/service/create.ts';
 import type { ServiceLimits } from '../../src/service/limits.ts';
+import type { Logger } from '../../src/service/logger.ts';
 import type { Route } from '../../src/service/route.ts';
 import { methodsFor, ROUTES } from '../../src/service/routes/table.ts';
-import { createService, type Logger, type Service, type ServiceOptions } from '../../src/service/service.ts';
+import type { Service } from '../../src/service/service.ts';
 import { mintToken, secretVerifier } from '../../src/service/tokens.ts';
 import { toArrow } from '../../src/snapshot/arrow.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
