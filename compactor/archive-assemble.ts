@@ -3,9 +3,9 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, RunfoldError } from '../src/core/errors.ts';
 import type { Limits } from '../src/core/limits.ts';
 import type { TraceGap } from '../src/runs/run.ts';
+import { readChunk } from '../src/traces/chunk-read.ts';
 import { type Chunk, chunkOrder, gapFiller } from '../src/traces/chunks.ts';
 import type { TraceContext } from '../src/traces/context.ts';
-import { readChunk } from '../src/traces/read.ts';
 import { FrameWriter } from '../src/traces/zstd.ts';
 
 export interface Assembled {

@@ -5,9 +5,9 @@ import { LifecycleError, RunfoldError } from '../src/core/errors.ts';
 import type { Run, TraceArchive } from '../src/runs/run.ts';
 import { archiveKey } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
+import { listChunks } from '../src/traces/chunk-list.ts';
 import type { Chunk } from '../src/traces/chunks.ts';
 import type { TraceContext } from '../src/traces/context.ts';
-import { listChunks } from '../src/traces/list.ts';
 import { type Assembled, assemble } from './archive-assemble.ts';
 
 export interface TraceJob {

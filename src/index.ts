@@ -36,5 +36,6 @@ export { openSession, type Session, type SessionOptions } from './session.ts';
 export type { ObjectStore } from './store/object-store.ts';
 export { type OpenStoreOptions, openStore } from './store/open.ts';
 export type { Appended, NewChunk } from './traces/append.ts';
-export type { TraceQuery, TraceSlice, TraceState } from './traces/read.ts';
+export type { TraceQuery } from './traces/read.ts';
+export type { TraceSlice, TraceState } from './traces/slice.ts';
 export type { Traces } from './traces/traces.ts';

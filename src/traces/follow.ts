@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import { abortable } from '../core/concurrency.ts';
-import type { TraceSlice } from './read.ts';
+import { endOf, type TraceSlice } from './slice.ts';
 
 /** Reads at most so many bytes from there on. */
 export type ReadSlice = (from: number, signal: AbortSignal) => Promise<TraceSlice>;
@@ -148,8 +148,4 @@ class Tail {
       dropped.next = null;
     }
   }
-}
-
-export function endOf({ offset, body }: TraceSlice): number {
-  return offset + body.length;
 }

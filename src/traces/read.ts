@@ -1,17 +1,18 @@
 import { mapParallel } from '../core/concurrency.ts';
-import { CorruptError, RunfoldError } from '../core/errors.ts';
+import { RunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
-import { isTerminal, type Run, type Trace, type TraceArchive, type TraceGap } from '../runs/run.ts';
+import { isTerminal, type Run, type Trace, type TraceArchive } from '../runs/run.ts';
 import { traceOf, traceOpen } from '../runs/traces.ts';
 import { ArchiveReader } from './archive-read.ts';
-import { type Chunk, isWhole, type Segment, segmentsOf } from './chunks.ts';
+import { listChunks } from './chunk-list.ts';
+import { readChunk } from './chunk-read.ts';
+import { type Chunk, type Segment, segmentsOf } from './chunks.ts';
 import type { TraceContext } from './context.ts';
-import { endOf, SharedTails } from './follow.ts';
-import { listChunks } from './list.ts';
-import { TRACE_HINT } from './zstd.ts';
+import { SharedTails } from './follow.ts';
+import { behind, type TraceSlice, type TraceState } from './slice.ts';
 
 /** Bytes of text that one step of a reader holds. */
-export const SLICE_BYTES_MAX = 4 * 1024 * 1024;
+const SLICE_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface TraceQuery {
   /** Default: the last that left a log. */
@@ -26,27 +27,6 @@ export interface FollowQuery extends Omit<TraceQuery, 'to'> {
   pollMs?: number | undefined;
   /** Bytes of one slice. */
   sliceBytes?: number | undefined;
-}
-
-/** What is known of a log at one time. */
-export interface TraceState {
-  run_id: string;
-  attempt: number;
-  status: Trace['status'];
-  /** Bytes of it. Of a live one: as far as it is known without a gap, at least up to where was read. */
-  bytes: number;
-  /** Nothing more comes. Not as long as a live log has a gap: its archive will tell what became of it. */
-  ended: boolean;
-  /** Bytes that are missing where reading stopped, though later ones are there. They may still come while it is live. */
-  gap: TraceGap | null;
-  /** What an archive is missing, the first `traceGapsMax`; text that says so stands there. */
-  gaps: TraceGap[];
-}
-
-export interface TraceSlice {
-  offset: number;
-  body: Uint8Array;
-  state: TraceState;
 }
 
 /**
@@ -247,13 +227,6 @@ export class TraceReader {
   }
 }
 
-/** What of a slice comes at `from` and later; null: it ends before, or says nothing of what comes there. */
-function behind(slice: TraceSlice, from: number): TraceSlice | null {
-  const { offset, body } = slice;
-  if (offset === from) return slice;
-  return endOf(slice) <= from ? null : { ...slice, offset: from, body: body.subarray(from - offset) };
-}
-
 /** The reader of the archive that was asked for last: it knows the seek table. */
 class Readers {
   readonly #context: TraceContext;
@@ -280,18 +253,3 @@ interface Found {
 }
 
 type Believed = Segment & { chunk: Chunk };
-
-/** A chunk's bytes, checked against its name; null: it is gone. Throws CorruptError. */
-export async function readChunk(
-  { store }: Pick<TraceContext, 'store'>,
-  chunk: Chunk,
-  signal?: AbortSignal,
-): Promise<Uint8Array | null> {
-  for (let attempt = 0; ; attempt++) {
-    const got = await store.get(chunk.key, { signal });
-    if (got.outcome !== 'found') return null;
-    if (isWhole(chunk, got.body)) return got.body;
-    if (attempt > 0)
-      throw new CorruptError(chunk.key, 'its bytes are not those that its name tells', TRACE_HINT);
-  }
-}

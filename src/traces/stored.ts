@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { RunfoldError } from '../core/errors.ts';
+import { listChunks } from './chunk-list.ts';
 import type { TraceContext } from './context.ts';
-import { listChunks } from './list.ts';
 
 const TRACES_MAX = 10_000;
 /** Of what may be stored: so much is written by one process before it looks what all have; not more often than that. */

@@ -1,8 +1,9 @@
 import type { Run } from '../runs/run.ts';
 import { type Appended, type NewChunk, TraceWriter } from './append.ts';
 import type { TraceContext } from './context.ts';
-import { type FollowQuery, type TraceQuery, TraceReader, type TraceSlice } from './read.ts';
+import { type FollowQuery, type TraceQuery, TraceReader } from './read.ts';
 import { removeTraces } from './remove.ts';
+import type { TraceSlice } from './slice.ts';
 import { type VerifiedTrace, verifyTraces } from './verify.ts';
 
 /** Logs of runs: docs/adr/0009-traces.md. Each call says what it costs where it is implemented. */

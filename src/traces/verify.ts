@@ -2,10 +2,10 @@ import { errorMessage, isRunfoldError } from '../core/errors.ts';
 import type { Run, Trace } from '../runs/run.ts';
 import { traceOpen } from '../runs/traces.ts';
 import { ArchiveReader } from './archive-read.ts';
+import { listChunks } from './chunk-list.ts';
+import { readChunk } from './chunk-read.ts';
 import { segmentsOf } from './chunks.ts';
 import type { TraceContext } from './context.ts';
-import { listChunks } from './list.ts';
-import { readChunk } from './read.ts';
 
 export interface VerifiedTrace {
   run_id: string;

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { RunfoldError } from '../../core/errors.ts';
 import { checkId } from '../../core/ids.ts';
 import type { Run, TraceGap } from '../../runs/run.ts';
-import type { TraceSlice } from '../../traces/read.ts';
+import type { TraceSlice } from '../../traces/slice.ts';
 import type { VerifiedTrace } from '../../traces/verify.ts';
 import { type CommandContext, withSession } from '../context.ts';
 import { bytes, count, counted, plain } from '../format.ts';

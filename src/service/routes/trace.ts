@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { TraceSlice } from '../../traces/read.ts';
+import type { TraceSlice } from '../../traces/slice.ts';
 import { checkAttempt, RULES } from '../access.ts';
 import { rawBody } from '../check.ts';
 import { integer } from '../integers.ts';
