@@ -20,4 +20,5 @@ export { type Reconciled, type ReconcileOptions, reconcile } from './reconcile.t
 export { type Repaired, type RepairOptions, repairOrg } from './repair.ts';
 export { type SweepOptions, type Swept, sweepOrg } from './sweep.ts';
 export { type FormatCount, type Upgraded, type UpgradeOptions, upgradeOrg } from './upgrade.ts';
-export { type Problem, type Verified, type VerifyOptions, verifyOrg } from './verify.ts';
+export { verifyOrg } from './verify.ts';
+export type { Problem, Verified, VerifyOptions } from './verify-report.ts';

@@ -23,7 +23,7 @@ import type { CompactorContext } from './context.ts';
 import { findWhatIsLeft } from './lost-manifest.ts';
 import { type Found, type Plan, planOn } from './plan.ts';
 import { prepare } from './prepare.ts';
-import { unreadableObjects } from './verify.ts';
+import { unreadableObjects } from './verify-objects.ts';
 
 export interface Repaired {
   org_id: string;

@@ -1,6 +1,6 @@
 import type { CompactorContext } from '../../compactor/context.ts';
 import { type Found, find, garbageList } from '../../compactor/plan.ts';
-import { unreadableObjects } from '../../compactor/verify.ts';
+import { unreadableObjects } from '../../compactor/verify-objects.ts';
 import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError, reasonFor } from '../core/errors.ts';
 import { entryTime, readEntries } from '../log/tail.ts';

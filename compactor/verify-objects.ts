@@ -1,0 +1,121 @@
+import { stateHashOf } from '../src/catalog/fold.ts';
+import { mapParallel } from '../src/core/concurrency.ts';
+import { reasonFor } from '../src/core/errors.ts';
+import { decodeEntry } from '../src/log/entry.ts';
+import { decodeGarbage } from '../src/manifest/garbage.ts';
+import { decodeManifest, type Manifest } from '../src/manifest/manifest.ts';
+import { StateHash } from '../src/manifest/state-hash.ts';
+import { decodePart } from '../src/snapshot/codec.ts';
+import { isHistory } from '../src/snapshot/history-directory.ts';
+import { decodeHistory } from '../src/snapshot/history-read.ts';
+import {
+  garbagePrefix,
+  logPrefix,
+  manifestKey,
+  manifestsPrefix,
+  orgPrefix,
+  partsPrefix,
+} from '../src/store/keys.ts';
+import type { ObjectMeta } from '../src/store/object-store.ts';
+import type { CompactorContext } from './context.ts';
+import type { Verified, VerifyOptions } from './verify-report.ts';
+
+/** The manifests that were met: the current one, and copies by version. */
+export interface Manifests {
+  current: Manifest | null;
+  copies: Map<number, Manifest>;
+}
+
+/** Law 8: every object is whole and says what its name promises. */
+export async function verifyObjects(
+  context: CompactorContext,
+  verified: Verified,
+  { signal, onProgress }: VerifyOptions,
+): Promise<Manifests> {
+  const { org_id: orgId, problems, checked } = verified;
+  const manifests: Manifests = { current: null, copies: new Map() };
+  const bad = await unreadableObjects(context, orgId, {
+    signal,
+    manifests,
+    onObject: (bytes) => {
+      checked.objects++;
+      checked.bytes += bytes;
+      onProgress?.(checked);
+    },
+  });
+  // What `repair` released is garbage that waits: nobody needs it to be whole.
+  const released = new Set(manifests.current?.quarantine.filter((one) => one.released).map(({ key }) => key));
+  for (const { meta, error } of bad) {
+    if (!released.has(meta.key))
+      problems.push({ law: 8, key: meta.key, message: reasonFor(meta.key, error) });
+  }
+  return manifests;
+}
+
+/** An object whose bytes are not what its name promises, and why. */
+export interface UnreadableObject {
+  meta: ObjectMeta;
+  error: unknown;
+}
+
+/** Reads and decodes every object under the org's prefix: one GET each. */
+export async function unreadableObjects(
+  { store, limits }: CompactorContext,
+  orgId: string,
+  options: {
+    signal?: AbortSignal | undefined;
+    manifests?: Manifests;
+    onObject?: (bytes: number) => void;
+  } = {},
+): Promise<UnreadableObject[]> {
+  const { signal, manifests = { current: null, copies: new Map() }, onObject } = options;
+  const bad: UnreadableObject[] = [];
+  const checkOne = async (meta: ObjectMeta, stop: AbortSignal) => {
+    try {
+      const got = await store.get(meta.key, { signal: stop });
+      // Collected since it was listed: nothing to check.
+      if (got.outcome !== 'found') return;
+      onObject?.(got.body.length);
+      await decodeObject(orgId, meta.key, got.body, manifests);
+    } catch (error) {
+      if (stop.aborted) throw error;
+      bad.push({ meta, error });
+    }
+  };
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: orgPrefix(orgId), pageToken, signal });
+    await mapParallel(page.items, limits.parallelMax, checkOne, signal);
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  return bad.sort((a, b) => (a.meta.key < b.meta.key ? -1 : 1));
+}
+
+async function decodeObject(
+  orgId: string,
+  key: string,
+  body: Uint8Array,
+  manifests: Manifests,
+): Promise<void> {
+  if (key === manifestKey(orgId)) manifests.current = decodeManifest(key, orgId, body);
+  else if (key.startsWith(manifestsPrefix(orgId))) {
+    const copy = decodeManifest(key, orgId, body);
+    manifests.copies.set(copy.version, copy);
+    if (!key.endsWith(`/${copy.version}.json`)) throw new Error(`it holds version ${copy.version}`);
+  } else if (key.startsWith(logPrefix(orgId))) decodeEntry(key, orgId, body);
+  else if (key.startsWith(garbagePrefix(orgId))) decodeGarbage(key, orgId, body);
+  else if (key.startsWith(partsPrefix(orgId))) await partStateHash(orgId, key, body);
+  else throw new Error('no object of this name belongs to an org');
+}
+
+/** The state hash of a part's rows, of the head or of history. Throws CorruptError. */
+export async function partStateHash(orgId: string, key: string, body: Uint8Array): Promise<StateHash> {
+  if (!isHistory(body)) return stateHashOf(await decodePart(key, body));
+  const state = StateHash.empty();
+  for (const { history } of decodeHistory(key, orgId, body)) {
+    const { rows } = history;
+    for (let i = 0; i < rows.length; i++)
+      if (history.isPrimary(i)) state.add(rows.runId(i), rows.revision(i));
+  }
+  return state;
+}
