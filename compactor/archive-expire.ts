@@ -1,6 +1,7 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { uuidv7Floor } from '../src/core/uuid.ts';
 import { archiveKey, archivesPrefix } from '../src/store/keys.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import { changeWork, type Work } from '../src/traces/work.ts';
 import type { ArchivePass } from './archive-pass.ts';
 
@@ -28,14 +29,11 @@ export async function expireArchives(
     signal,
   );
   let deleted = 0;
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({
-      prefix: archivesPrefix(orgId),
-      end: archiveKey(orgId, uuidv7Floor(archives_horizon!)),
-      pageToken,
-      signal,
-    });
+  for await (const page of pagesOf(store, {
+    prefix: archivesPrefix(orgId),
+    end: archiveKey(orgId, uuidv7Floor(archives_horizon!)),
+    signal,
+  })) {
     const answers = await mapParallel(
       page.items,
       limits.parallelMax,
@@ -43,7 +41,7 @@ export async function expireArchives(
       signal,
     );
     deleted += answers.filter(({ outcome }) => outcome === 'deleted').length;
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined && !budget.isOver());
+    if (budget.isOver()) break;
+  }
   return deleted;
 }

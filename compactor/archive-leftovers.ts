@@ -3,7 +3,9 @@ import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
 import { isTerminal, type Run } from '../src/runs/run.ts';
 import { traceOf } from '../src/runs/traces.ts';
 import { chunksPrefix, parseChunksKey } from '../src/store/keys.ts';
-import { type Chunk, chunkOf } from '../src/traces/chunks.ts';
+import { pagesOf } from '../src/store/pages.ts';
+import { chunksUnder } from '../src/traces/chunk-list.ts';
+import type { Chunk } from '../src/traces/chunks.ts';
 import { removeTraces } from '../src/traces/remove.ts';
 import { readWork } from '../src/traces/work.ts';
 import type { Candidate } from './archive-candidates.ts';
@@ -24,9 +26,7 @@ export async function sweepLeftovers(pass: ArchivePass, candidates: readonly Can
   pass.work = (await readWork(store, orgId, signal)).work;
   const explained = new Set([...candidates.map(({ run_id }) => run_id), ...Object.keys(pass.work.entries)]);
   const prefix = chunksPrefix(orgId);
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, delimiter: '/', pageToken, signal });
+  for await (const page of pagesOf(store, { prefix, delimiter: '/', signal })) {
     const runIds = page.prefixes.flatMap((key) => parseChunksKey(orgId, key)?.runId ?? []);
     const forgotten = await mapParallel(
       runIds.filter((runId) => !explained.has(runId)),
@@ -36,8 +36,8 @@ export async function sweepLeftovers(pass: ArchivePass, candidates: readonly Can
     );
     const found = forgotten.filter((one) => one !== null);
     if (found.length > 0 && !budget.isOver()) await workWindow(pass, found);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined && !budget.isOver());
+    if (budget.isOver()) break;
+  }
   if (budget.isOver()) pass.report.complete = false;
 }
 
@@ -93,7 +93,8 @@ async function removeOld(
   const { store, recorder, limits } = context;
   const oldest = recorder.now() - limits.traceChunkLifetimeMs;
   // Chunks of a run, or of an attempt, that nobody knows: the mark comes first, so no live trace is like that.
-  const unknown = run === null ? await chunksOfRun(store, orgId, runId, signal) : [];
+  const unknown =
+    run === null ? await chunksUnder(store, { prefix: chunksPrefix(orgId, runId), signal }) : [];
   const strays = run === null ? [] : await strayChunks(context, run, signal);
   const old = [...others, ...unknown, ...strays].filter(({ createdAt }) => createdAt < oldest);
   return deleteChunks(context, old, signal);
@@ -109,32 +110,7 @@ async function strayChunks(
   for (const prefix of page.prefixes) {
     const attempt = parseChunksKey(run.org_id, prefix)?.attempt ?? null;
     if (attempt !== null && traceOf(run, attempt) !== null) continue;
-    strays.push(...(await chunksUnder(store, prefix, signal)));
+    strays.push(...(await chunksUnder(store, { prefix, signal })));
   }
   return strays;
-}
-
-const chunksOfRun = (
-  store: ArchivePass['context']['store'],
-  orgId: string,
-  runId: string,
-  signal: AbortSignal,
-) => chunksUnder(store, chunksPrefix(orgId, runId), signal);
-
-async function chunksUnder(
-  store: ArchivePass['context']['store'],
-  prefix: string,
-  signal: AbortSignal,
-): Promise<Chunk[]> {
-  const chunks: Chunk[] = [];
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, pageToken, signal });
-    for (const meta of page.items) {
-      const chunk = chunkOf(meta);
-      if (chunk !== null) chunks.push(chunk);
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return chunks;
 }

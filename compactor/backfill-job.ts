@@ -3,6 +3,7 @@ import { crc32c } from '../src/core/crc32c.ts';
 import { errorMessage, InputError, isRunfoldError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { checkStored, encodeStored, parseStored } from '../src/core/stored-json.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import type { RunSource, Stretch } from './backfill-source.ts';
 
 /**
@@ -145,9 +146,7 @@ export async function findJob(
 ): Promise<Job | null> {
   const prefix = `${JOBS_PREFIX}${kind}/${scope}/`;
   const byJob = new Map<string, { plan: boolean; done: Map<number, ObjectMeta> }>();
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, pageToken, signal });
+  for await (const page of pagesOf(store, { prefix, signal })) {
     for (const item of page.items) {
       const match = /^([0-9]{6})\/(?:(plan)|done-([0-9]+))\.json$/.exec(item.key.slice(prefix.length));
       if (match === null) continue;
@@ -156,8 +155,7 @@ export async function findJob(
       if (match[2] !== undefined) job.plan = true;
       else job.done.set(Number(match[3]), item);
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   const newest = [...byJob]
     .filter(([, { plan }]) => plan)
     .sort()

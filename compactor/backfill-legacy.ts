@@ -13,6 +13,7 @@ import { decodeRun, encodeRunWithin, type Run } from '../src/runs/run.ts';
 import type { RunStore } from '../src/runs/run-store.ts';
 import { RUNS_PREFIX } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import { mustExist } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
 
@@ -56,14 +57,11 @@ export async function bringInLegacy(context: CompactorContext, options: LegacyOp
   const objects = objectsOf(context.runs, context.store) ?? context.store;
   if (options.mode === 'skip') return legacy;
   const { index, count } = options.shard;
-  let pageToken: string | undefined;
-  do {
-    const page = await objects.list({
-      prefix: RUNS_PREFIX,
-      delimiter: '/',
-      pageToken,
-      signal: options.signal,
-    });
+  for await (const page of pagesOf(objects, {
+    prefix: RUNS_PREFIX,
+    delimiter: '/',
+    signal: options.signal,
+  })) {
     const own = page.items.filter(({ key }) => crc32c(new TextEncoder().encode(key)) % count === index);
     const wave = options.before === undefined ? own.length : context.limits.parallelMax;
     for (let i = 0; i < own.length; i += wave) {
@@ -77,8 +75,7 @@ export async function bringInLegacy(context: CompactorContext, options: LegacyOp
       );
       options.onProgress?.(legacy);
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return legacy;
 }
 
@@ -106,9 +103,7 @@ async function hasFlatRun(
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const objects = objectsOf(runs, store) ?? store;
-  let pageToken: string | undefined;
-  do {
-    const page = await objects.list({ prefix: RUNS_PREFIX, delimiter: '/', pageToken, signal });
+  for await (const page of pagesOf(objects, { prefix: RUNS_PREFIX, delimiter: '/', signal })) {
     for (let i = 0; i < page.items.length; i += limits.parallelMax) {
       const orgs = await mapParallel(
         page.items.slice(i, i + limits.parallelMax),
@@ -118,8 +113,7 @@ async function hasFlatRun(
       );
       if (orgs.includes(orgId)) return true;
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return false;
 }
 

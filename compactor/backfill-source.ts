@@ -7,7 +7,8 @@ import type { Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
 import { type ResumableScan, SqlRunStore } from '../src/runs/sql-run-store.ts';
 import { orgPrefix, parseRunKey, RUNS_PREFIX, runsPrefix } from '../src/store/keys.ts';
-import type { ListPage, ObjectStore } from '../src/store/object-store.ts';
+import type { ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
 import { listOrgs, orgsUnder } from './orgs.ts';
 
@@ -116,12 +117,9 @@ function objectSource(store: ObjectStore, runs: RunStore, parallel: number): Run
     const prefix = runsPrefix(orgId);
     const start = after === null ? undefined : `${prefix}${after}\0`;
     const end = until === null ? undefined : `${prefix}${until}\0`;
-    let pageToken: string | undefined;
-    do {
-      const page: ListPage = await store.list({ prefix, start, end, pageToken, signal });
+    for await (const page of pagesOf(store, { prefix, start, end, signal })) {
       yield page.items.map(({ key }) => ({ key, cursor: key.slice(prefix.length) }));
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
+    }
   }
   return {
     orgs: (signal) => orgsUnder(store, RUNS_PREFIX, signal),

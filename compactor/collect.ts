@@ -2,8 +2,9 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError } from '../src/core/errors.ts';
 import { logPrefix, manifestsPrefix, partsPrefix } from '../src/store/keys.ts';
 import type { DeleteOutcome } from '../src/store/object-store.ts';
+import { listAll } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
-import { type Found, garbageList, listAll, type WaitingGarbage } from './plan.ts';
+import { type Found, garbageList, type WaitingGarbage } from './plan.ts';
 
 export interface Collected {
   objects: number;
@@ -101,7 +102,7 @@ async function keysOf(
   signal: AbortSignal | undefined,
 ): Promise<Set<string>> {
   const prefixes = [logPrefix(orgId), partsPrefix(orgId), manifestsPrefix(orgId)];
-  const listed = await Promise.all(prefixes.map((prefix) => listAll(store, prefix, signal)));
+  const listed = await Promise.all(prefixes.map((prefix) => listAll(store, { prefix, signal })));
   return new Set(listed.flat().map(({ key }) => key));
 }
 

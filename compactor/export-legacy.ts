@@ -4,6 +4,7 @@ import { CorruptError, InputError } from '../src/core/errors.ts';
 import type { Projection } from '../src/runs/projection.ts';
 import { exportIndexKey, exportPrefix } from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
 import { EMPTY, type ExportIndex, readExportIndex } from './export-index.ts';
 import { Export, type ExportReport } from './export-objects.ts';
@@ -102,12 +103,9 @@ async function listExport(
   signal: AbortSignal | undefined,
 ): Promise<Map<string, ObjectMeta>> {
   const found = new Map<string, ObjectMeta>();
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: exportPrefix(orgId), pageToken, signal });
+  for await (const page of pagesOf(store, { prefix: exportPrefix(orgId), signal })) {
     for (const item of page.items) found.set(item.key, item);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   found.delete(exportIndexKey(orgId));
   return found;
 }

@@ -1,6 +1,7 @@
 import { decodeSegment, isId } from '../src/core/ids.ts';
 import { ORGS_PREFIX } from '../src/store/keys.ts';
 import type { ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 
 /** Orgs that have a catalog: one LIST per 1000. */
 export async function listOrgs(store: ObjectStore, signal?: AbortSignal): Promise<string[]> {
@@ -15,13 +16,10 @@ export async function* orgsUnder(
   prefix: string,
   signal?: AbortSignal,
 ): AsyncGenerator<string, void, void> {
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, delimiter: '/', pageToken, signal });
+  for await (const page of pagesOf(store, { prefix, delimiter: '/', signal })) {
     for (const folder of page.prefixes) {
       const orgId = decodeSegment(folder.slice(prefix.length, -1));
       if (isId(orgId)) yield orgId;
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
 }

@@ -10,6 +10,7 @@ import {
   partsPrefix,
 } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import { removeObject } from './collect.ts';
 import { compactOrg } from './compact.ts';
 import type { CompactorContext } from './context.ts';
@@ -94,15 +95,12 @@ async function oldObjects(
 ) {
   const old: { meta: ObjectMeta; ageMs: number }[] = [];
   for (const prefix of [partsPrefix(orgId), garbagePrefix(orgId), manifestsPrefix(orgId)]) {
-    let pageToken: string | undefined;
-    do {
-      const page = await store.list({ prefix, pageToken, signal });
+    for await (const page of pagesOf(store, { prefix, signal })) {
       for (const meta of page.items) {
         const ageMs = page.serverTime - meta.createdAt;
         if (ageMs > ageMin) old.push({ meta, ageMs });
       }
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
+    }
   }
   return old;
 }

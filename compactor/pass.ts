@@ -4,6 +4,7 @@ import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
 import { DIRTY_PREFIX, orgOfDirtyKey, shardOf } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import { archiveOrg } from './archive.ts';
 import type { Archived } from './archive-report.ts';
 import { type Compacted, compactOrg } from './compact.ts';
@@ -203,16 +204,13 @@ async function removeMarker(
 async function listMarkers(store: ObjectStore, signal: AbortSignal | undefined) {
   const byOrg = new Map<string, ObjectMeta>();
   let listedAt = Number.POSITIVE_INFINITY;
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: DIRTY_PREFIX, pageToken, signal });
+  for await (const page of pagesOf(store, { prefix: DIRTY_PREFIX, signal })) {
     listedAt = Math.min(listedAt, page.serverTime);
     for (const item of page.items) {
       const orgId = orgOfDirtyKey(item.key);
       if (orgId !== null) byOrg.set(orgId, item);
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return { byOrg, listedAt };
 }
 

@@ -11,6 +11,7 @@ import { readPart } from '../src/snapshot/parts.ts';
 import { Rows } from '../src/snapshot/rows.ts';
 import { garbageKey, garbagePrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { listAll } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
 
 /** A garbage list of a committed version that is still there. */
@@ -42,7 +43,7 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
   const [read, log, lists] = await Promise.all([
     readManifest(store, orgId, { signal }),
     listLog(store, orgId, { signal }),
-    listAll(store, garbagePrefix(orgId), signal),
+    listAll(store, { prefix: garbagePrefix(orgId), signal }),
   ]);
   const current = read as CurrentManifest;
   // Somebody committed the first version since: look again.
@@ -63,22 +64,6 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
   for (const { list } of garbage) for (const { key } of list?.objects ?? []) passedOver.add(key);
   const unfolded = log.items.filter(({ key }) => !passedOver.has(key));
   return { orgId, current, listedAt: log.listedAt, unfolded, quarantined, garbage };
-}
-
-/** One LIST per 1000. */
-export async function listAll(
-  store: ObjectStore,
-  prefix: string,
-  signal: AbortSignal | undefined,
-): Promise<ObjectMeta[]> {
-  const items: ObjectMeta[] = [];
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, pageToken, signal });
-    items.push(...page.items);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return items;
 }
 
 /** Lists that the current manifest names: only those were part of a commit. */

@@ -17,6 +17,7 @@ import {
   partsPrefix,
 } from '../src/store/keys.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
 import type { Verified, VerifyOptions } from './verify-report.ts';
 
@@ -82,12 +83,9 @@ export async function unreadableObjects(
       bad.push({ meta, error });
     }
   };
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: orgPrefix(orgId), pageToken, signal });
+  for await (const page of pagesOf(store, { prefix: orgPrefix(orgId), signal })) {
     await mapParallel(page.items, limits.parallelMax, checkOne, signal);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return bad.sort((a, b) => (a.meta.key < b.meta.key ? -1 : 1));
 }
 

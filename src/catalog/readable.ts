@@ -5,6 +5,7 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { type CurrentManifest, readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
 import { partKey, partsPrefix } from '../store/keys.ts';
 import type { CallOptions, ObjectStore } from '../store/object-store.ts';
+import { pagesOf } from '../store/pages.ts';
 import { keptVersions } from './versions.ts';
 
 /** How much of a version can still be read: `repair` discards parts that are corrupt, whichever versions name them. */
@@ -22,12 +23,9 @@ export async function presentParts(
   { signal }: CallOptions = {},
 ): Promise<ReadonlySet<string>> {
   const keys = new Set<string>();
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: partsPrefix(orgId), pageToken, signal });
+  for await (const page of pagesOf(store, { prefix: partsPrefix(orgId), signal })) {
     for (const { key } of page.items) keys.add(key);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return keys;
 }
 

@@ -3,6 +3,7 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { readManifest, readManifestCopy } from '../manifest/manifest-store.ts';
 import { manifestsPrefix } from '../store/keys.ts';
 import type { CallOptions, ObjectStore } from '../store/object-store.ts';
+import { pagesOf } from '../store/pages.ts';
 
 /** A version by number, or the one that was current at a server time (ms). */
 export type VersionQuery = { version: number } | { asOf: number };
@@ -22,15 +23,12 @@ export async function keptVersions(
 ): Promise<number[]> {
   const prefix = manifestsPrefix(orgId);
   const versions: number[] = [];
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix, pageToken, signal: options.signal });
+  for await (const page of pagesOf(store, { prefix, signal: options.signal })) {
     for (const { key } of page.items) {
       const match = /^(\d+)\.json$/.exec(key.slice(prefix.length));
       if (match !== null) versions.push(Number(match[1]));
     }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return versions.sort((a, b) => a - b);
 }
 

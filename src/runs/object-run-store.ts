@@ -4,6 +4,7 @@ import { CorruptError, FormatError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import { parseRunKey, RUNS_PREFIX, runKey, runsPrefix } from '../store/keys.ts';
 import { ABSENT, type ObjectStore, type PutOptions } from '../store/object-store.ts';
+import { pagesOf } from '../store/pages.ts';
 import { decodeRunOf, encodeRunWithin, type Run } from './run.ts';
 import type { RunStore, RunWrite, ScannedRun, ScanOptions, StoredRun } from './run-store.ts';
 
@@ -47,9 +48,7 @@ export class ObjectRunStore implements RunStore {
   /** One LIST per 1000 runs and one GET each, `parallelMax` at a time. */
   async *scan({ orgId, onFlat, signal }: ScanOptions = {}): AsyncIterable<ScannedRun> {
     const prefix = orgId === undefined ? RUNS_PREFIX : runsPrefix(orgId);
-    let pageToken: string | undefined;
-    do {
-      const page = await this.#store.list({ prefix, pageToken, signal });
+    for await (const page of pagesOf(this.#store, { prefix, signal })) {
       const isFlat = ({ key }: { key: string }) => !key.slice(RUNS_PREFIX.length).includes('/');
       for (const { key } of page.items.filter(isFlat)) onFlat?.(key);
       const runs = await mapParallel(
@@ -59,8 +58,7 @@ export class ObjectRunStore implements RunStore {
         signal,
       );
       for (const scanned of runs) if (scanned !== null) yield scanned;
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
+    }
   }
 
   /** The object store belongs to whoever opened it. */

@@ -7,6 +7,7 @@ import { withDeadline } from '../core/retry.ts';
 import { uuidv7 } from '../core/uuid.ts';
 import { type LatencyOverrides, OPERATIONS, type Operation } from './latency.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from './object-store.ts';
+import { pagesOf } from './pages.ts';
 
 const SMALL_BYTES = 1_024;
 const LARGE_BYTES = 8 * 1024 * 1024;
@@ -221,15 +222,12 @@ async function measure(
 /** Whatever is left under the prefix: nobody else has ever known its name. Not cut short by the caller's signal. */
 async function clear(store: ObjectStore, prefix: string, { parallelMax }: Limits): Promise<void> {
   try {
-    let pageToken: string | undefined;
-    do {
-      const page = await store.list({ prefix, pageToken });
+    for await (const page of pagesOf(store, { prefix })) {
       await mapParallel(page.items, parallelMax, async ({ key, generation }) => {
         const { outcome } = await store.delete(key, { ifGeneration: generation });
         if (outcome === 'unknown' || outcome === 'conflict') throw new Error(`${key}: ${outcome}`);
       });
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
+    }
   } catch (cause) {
     throw new RunfoldError('STORE_FAILED', `Objects under ${prefix} may be left.`, {
       hint: 'Nothing reads them: delete what is under that prefix when the store answers again.',

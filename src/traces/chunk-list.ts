@@ -1,5 +1,6 @@
 import { chunksPrefix } from '../store/keys.ts';
-import type { ObjectStore } from '../store/object-store.ts';
+import type { ListOptions, ObjectStore } from '../store/object-store.ts';
+import { listAll } from '../store/pages.ts';
 import { type Chunk, chunkKeyFloor, chunkOf } from './chunks.ts';
 
 export interface ChunkRange {
@@ -18,22 +19,20 @@ export async function listChunks(
   { from = 0, to, chunkBytesMax }: ChunkRange,
   signal?: AbortSignal,
 ): Promise<Chunk[]> {
-  const chunks: Chunk[] = [];
   const floor = (offset: number) => chunkKeyFloor(orgId, runId, attempt, offset);
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({
-      prefix: chunksPrefix(orgId, runId, attempt),
-      ...(from > 0 && { start: floor(from - chunkBytesMax) }),
-      ...(to !== undefined && { end: floor(to) }),
-      pageToken,
-      signal,
-    });
-    for (const meta of page.items) {
-      const chunk = chunkOf(meta);
-      if (chunk !== null) chunks.push(chunk);
-    }
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
-  return chunks;
+  return chunksUnder(store, {
+    prefix: chunksPrefix(orgId, runId, attempt),
+    ...(from > 0 && { start: floor(from - chunkBytesMax) }),
+    ...(to !== undefined && { end: floor(to) }),
+    signal,
+  });
+}
+
+/** Chunks of one run, or whatever is listed; what is no chunk is passed over. One LIST per 1000. */
+export async function chunksUnder(
+  store: ObjectStore,
+  options: Omit<ListOptions, 'pageToken'>,
+): Promise<Chunk[]> {
+  const metas = await listAll(store, options);
+  return metas.flatMap((meta) => chunkOf(meta) ?? []);
 }

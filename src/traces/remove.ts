@@ -3,6 +3,7 @@ import { OutcomeUnknownError } from '../core/errors.ts';
 import type { Run } from '../runs/run.ts';
 import { archivesPrefix, chunksPrefix } from '../store/keys.ts';
 import type { DeleteOutcome } from '../store/object-store.ts';
+import { pagesOf } from '../store/pages.ts';
 import type { TraceContext } from './context.ts';
 
 type RemoveContext = Pick<TraceContext, 'store' | 'limits'>;
@@ -25,9 +26,7 @@ async function removeChunks(
   signal: AbortSignal | undefined,
 ): Promise<number> {
   let removed = 0;
-  let pageToken: string | undefined;
-  do {
-    const page = await store.list({ prefix: chunksPrefix(org_id, run_id), pageToken, signal });
+  for await (const page of pagesOf(store, { prefix: chunksPrefix(org_id, run_id), signal })) {
     const answers = await mapParallel(
       page.items,
       limits.parallelMax,
@@ -35,8 +34,7 @@ async function removeChunks(
       signal,
     );
     removed += confirmed(answers);
-    pageToken = page.next ?? undefined;
-  } while (pageToken !== undefined);
+  }
   return removed;
 }
 

@@ -4,6 +4,7 @@ import { InputError, OutcomeUnknownError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from '../store/object-store.ts';
+import { listAll } from '../store/pages.ts';
 import {
   checkVersionRef,
   decodeVersion,
@@ -199,13 +200,7 @@ export class VersionRegistry {
    * not travel in it.
    */
   async published(orgId: string, signal?: AbortSignal): Promise<PublishedVersion[]> {
-    const items: ObjectMeta[] = [];
-    let pageToken: string | undefined;
-    do {
-      const page = await this.#store.list({ prefix: versionsPrefix(orgId), pageToken, signal });
-      items.push(...page.items);
-      pageToken = page.next ?? undefined;
-    } while (pageToken !== undefined);
+    const items = await listAll(this.#store, { prefix: versionsPrefix(orgId), signal });
     const read = await mapParallel(
       items,
       this.#options.limits.parallelMax,
