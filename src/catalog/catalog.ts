@@ -1,6 +1,6 @@
 import type { Table } from 'apache-arrow';
 import { type Clock, systemClock, throwIfAborted } from '../core/clock.ts';
-import { abortable } from '../core/concurrency.ts';
+import { SharedLook } from '../core/concurrency.ts';
 import { InputError, isRunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { type Limits, limits } from '../core/limits.ts';
@@ -194,9 +194,7 @@ export class OrgCatalog extends OrgView {
   readonly #telemetry: Telemetry;
   #loaded: Loaded | null = null;
   #stats = emptyStats();
-  #running: Promise<void> | null = null;
-  /** The next refresh, shared by all callers that came while one was running. */
-  #waiting: Promise<void> | null = null;
+  readonly #shared = new SharedLook(() => this.#load());
 
   constructor(store: ObjectStore, orgId: string, options: CatalogOptions) {
     super();
@@ -226,7 +224,7 @@ export class OrgCatalog extends OrgView {
       this.#loaded === null
         ? Number.POSITIVE_INFINITY
         : this.#context.clock.monotonic() - this.#loaded.beganAt;
-    if (age > maxAgeMs || maxAgeMs <= 0) await abortable(this.#next(), signal);
+    if (age > maxAgeMs || maxAgeMs <= 0) await this.#shared.next(signal);
     return this;
   }
 
@@ -249,23 +247,6 @@ export class OrgCatalog extends OrgView {
    */
   get place(): Pick<Loaded, 'listedAt' | 'listed'> {
     return this.#loaded ?? { listedAt: 0, listed: new Set() };
-  }
-
-  #next(): Promise<void> {
-    if (this.#waiting !== null) return this.#waiting;
-    const before = this.#running ?? Promise.resolve();
-    const mine = before
-      .catch(() => undefined)
-      .then(() => {
-        this.#waiting = null;
-        this.#running = mine;
-        return this.#load();
-      })
-      .finally(() => {
-        if (this.#running === mine) this.#running = null;
-      });
-    this.#waiting = mine;
-    return mine;
   }
 
   #load(): Promise<void> {

@@ -152,3 +152,40 @@ export class KeyedMutex {
     }
   }
 }
+
+/**
+ * A look at something that changes, shared by all who ask before it begins: calls of one turn share one, and a call that
+ * comes while one runs waits for the next, because the running one may have looked too early. So N callers cost at most
+ * two looks at a time. What fails, fails for those who share it.
+ */
+export class SharedLook {
+  readonly #look: () => Promise<void>;
+  #running: Promise<void> | null = null;
+  /** The next one, shared by all callers that came while one was running. */
+  #waiting: Promise<void> | null = null;
+
+  constructor(look: () => Promise<void>) {
+    this.#look = look;
+  }
+
+  /** Resolves when a look has ended that began after this call. Who aborts stops waiting; others do not notice. */
+  next(signal?: AbortSignal): Promise<void> {
+    this.#waiting ??= this.#begin();
+    return abortable(this.#waiting, signal);
+  }
+
+  #begin(): Promise<void> {
+    const before = this.#running ?? Promise.resolve();
+    const mine: Promise<void> = before
+      .catch(() => undefined)
+      .then(() => {
+        this.#waiting = null;
+        this.#running = mine;
+        return this.#look();
+      })
+      .finally(() => {
+        if (this.#running === mine) this.#running = null;
+      });
+    return mine;
+  }
+}

@@ -1,3 +1,4 @@
+import { SharedLook } from '../core/concurrency.ts';
 import type { Dataset } from '../runs/run.ts';
 import type { PublishDetails, Published, Reservation, ReserveOptions, VersionRegistry } from './registry.ts';
 import type { ArtifactRef, PublishedVersion, VersionRef } from './version.ts';
@@ -11,8 +12,7 @@ export class VersionIndex {
   readonly orgId: string;
   readonly #registry: VersionRegistry;
   readonly #versions = new Map<string, PublishedVersion>();
-  #running: Promise<void> | null = null;
-  #waiting: Promise<void> | null = null;
+  readonly #shared = new SharedLook(() => this.#load());
 
   constructor(registry: VersionRegistry, orgId: string) {
     this.orgId = orgId;
@@ -21,23 +21,10 @@ export class VersionIndex {
 
   /**
    * Shows every version that was published before this call. One LIST per 1000 versions. A call that comes while
-   * another runs waits for the next: the running one may have looked too early.
+   * another runs waits for the next: the running one may have looked too early. Who aborts stops waiting for it.
    */
   refresh(signal?: AbortSignal): Promise<void> {
-    if (this.#waiting !== null) return this.#waiting;
-    const before = this.#running ?? Promise.resolve();
-    const mine: Promise<void> = before
-      .catch(() => undefined)
-      .then(() => {
-        this.#waiting = null;
-        this.#running = mine;
-        return this.#load(signal);
-      })
-      .finally(() => {
-        if (this.#running === mine) this.#running = null;
-      });
-    this.#waiting = mine;
-    return mine;
+    return this.#shared.next(signal);
   }
 
   async commit(reservation: Reservation, details: PublishDetails, signal?: AbortSignal): Promise<Published> {
@@ -72,8 +59,8 @@ export class VersionIndex {
     return this.#versions.size;
   }
 
-  async #load(signal: AbortSignal | undefined): Promise<void> {
-    for (const version of await this.#registry.published(this.orgId, signal)) this.#add(version);
+  async #load(): Promise<void> {
+    for (const version of await this.#registry.published(this.orgId)) this.#add(version);
   }
 
   #show(published: Published): Published {

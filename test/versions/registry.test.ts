@@ -293,6 +293,19 @@ describe('the index', () => {
     expect(lists).toBe(2);
   });
 
+  it('who gives up a refresh takes it from nobody who shares it', async () => {
+    const { registry, registryOf } = setup();
+    await registry.publish('acme', ref(), details, { owner: 'w' });
+    const index = new VersionIndex(registryOf(), 'acme');
+    const impatient = new AbortController();
+    const first = index.refresh(impatient.signal);
+    const second = index.refresh();
+    impatient.abort();
+    await expect(first).rejects.toMatchObject({ code: 'CANCELLED' });
+    await second;
+    expect(index.size).toBe(1);
+  });
+
   it('a listing that was spoilt on the way is read from the object (law 8)', async () => {
     const { store, registry, registryOf } = setup();
     await registry.publish('acme', ref(), details, { owner: 'w' });
