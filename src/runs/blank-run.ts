@@ -24,14 +24,7 @@ export function blankRun({ org_id, run_id }: Pick<Run, 'org_id' | 'run_id'>, at:
     cancel_requested_at: null,
     heartbeat_timeout_ms: null,
     run_timeout_ms: null,
-    payload: { target_namespace: null, target_table: null, source_type: null },
-    inputs: [],
-    outputs: [],
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: null,
+    ...noContent(),
     deleted_at: null,
     first_created_at: null,
     // Nobody asked for this run through `create`, so no `create` can be a repeat of it.
@@ -40,4 +33,18 @@ export function blankRun({ org_id, run_id }: Pick<Run, 'org_id' | 'run_id'>, at:
     indexed_at: at,
     observed: null,
   };
+}
+
+/** What a run tells of its work, as it is before anybody has told anything, and again once the run was deleted. */
+export function noContent() {
+  return {
+    payload: { target_namespace: null, target_table: null, source_type: null },
+    inputs: [],
+    outputs: [],
+    tasks: {},
+    artifacts: {},
+    result: null,
+    error: null,
+    code_version: null,
+  } satisfies Partial<Run>;
 }

@@ -1,6 +1,6 @@
 import { LifecycleError } from '../core/errors.ts';
 import { artifactTransition } from './artifacts.ts';
-import { blankRun } from './blank-run.ts';
+import { blankRun, noContent } from './blank-run.ts';
 import type { Ending, NewRun, RunEvent } from './events.ts';
 import { adopted, isAdoptable } from './observe.ts';
 import type { Run, RunResult, RunStatus } from './run.ts';
@@ -308,14 +308,7 @@ function deleteRun(run: Run, _event: unknown, now: number): Transition {
     deleted_at: now,
     reference_id: null,
     queue: null,
-    payload: { target_namespace: null, target_table: null, source_type: null },
-    inputs: [],
-    outputs: [],
-    tasks: {},
-    artifacts: {},
-    result: null,
-    error: null,
-    code_version: null,
+    ...noContent(),
     observed: null,
   });
 }
