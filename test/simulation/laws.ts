@@ -1,5 +1,5 @@
 import type { OrgCatalog } from '../../src/catalog/catalog.ts';
-import { isPast, Overlay } from '../../src/catalog/fold.ts';
+import { Overlay } from '../../src/catalog/fold.ts';
 import { type Random, uniform } from '../../src/core/random.ts';
 import type { Projection } from '../../src/runs/projection.ts';
 import type { LogRecord } from '../../src/runs/record.ts';
@@ -80,7 +80,7 @@ export class Laws {
     for (const [runId, revision] of owed.acknowledged) {
       if (this.#witness.runsOf(orgId).get(runId)?.removed) continue;
       const row = shown.get(runId) ?? 0;
-      if (row >= revision || (row === 0 && this.#isForgotten(catalog, runId))) continue;
+      if (row >= revision || (row === 0 && this.#isForgotten(catalog, runId, revision))) continue;
       if (row === 0 && hasHistory(catalog)) missing.set(runId, revision);
       else this.#tooOld(who, orgId, runId, row, revision);
     }
@@ -108,14 +108,13 @@ export class Laws {
 
   endHistory(missing: ReadonlyMap<string, number>, catalog: OrgCatalog, who: string): void {
     for (const [runId, revision] of missing) {
-      if (!this.#isForgotten(catalog, runId)) this.#tooOld(who, catalog.orgId, runId, 0, revision);
+      if (!this.#isForgotten(catalog, runId, revision)) this.#tooOld(who, catalog.orgId, runId, 0, revision);
     }
   }
 
-  /** Whether the run is deleted, or ended before the horizon. */
-  #isForgotten({ orgId, state }: OrgCatalog, runId: string): boolean {
-    const { run, removed } = this.#witness.runsOf(orgId).get(runId)!;
-    return removed || isPast(run, state.manifest?.horizon ?? null);
+  /** Whether a catalog that has to know the run at `revision` may lack it all the same. */
+  #isForgotten({ orgId, state }: OrgCatalog, runId: string, revision: number): boolean {
+    return this.#witness.mayForget(orgId, runId, revision, state.manifest?.horizon ?? null);
   }
 
   #tooOld(who: string, orgId: string, runId: string, shown: number, revision: number): void {
@@ -148,7 +147,7 @@ export class Laws {
       if (removed) continue;
       const row = shown.get(runId) ?? 0;
       shown.delete(runId);
-      if (row === 0 && this.#isForgotten(catalog, runId)) continue;
+      if (row === 0 && this.#isForgotten(catalog, runId, run.indexed_revision)) continue;
       if (row < run.indexed_revision || row > run.revision)
         this.#witness.fail(
           '2',

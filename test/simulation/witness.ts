@@ -101,6 +101,21 @@ export class Witness {
     return mapOf(this.canonical, orgId, () => new Map());
   }
 
+  /**
+   * Whether a version with that horizon may lack a run that it knew at `revision` or later: the run was deleted, or had
+   * ended before the horizon as it was at one of these revisions. What it has become since does not count: a retry may
+   * land between the listing and the commit, and its intent is in the log then.
+   */
+  mayForget(orgId: string, runId: string, revision: number, horizon: number | null): boolean {
+    const canonical = this.runsOf(orgId).get(runId);
+    if (canonical === undefined || canonical.removed) return canonical !== undefined;
+    for (let at = revision; at <= canonical.run.revision; at++) {
+      const truth = this.truth(orgId, { run_id: runId, revision: at });
+      if (truth !== undefined && isPast(JSON.parse(truth) as Projection, horizon)) return true;
+    }
+    return false;
+  }
+
   async #written(store: ObjectStore, key: string, body: Uint8Array, meta: ObjectMeta): Promise<void> {
     const ids = parseRunKey(key);
     if (ids !== null) return this.#wroteRun(ids.orgId, decodeRun(key, body), meta.createdAt);
@@ -166,6 +181,7 @@ export class Witness {
 
     const actual = StateHash.empty();
     const revisions = new Map<string, number>();
+    const head = new Map<string, number>();
     for (const part of manifest.parts) {
       this.#named.add(part.name);
       const runs = await runsIn(store, orgId, part).catch(() => null);
@@ -174,26 +190,48 @@ export class Witness {
       for (const [runId, revision] of runs ?? []) {
         actual.add(runId, revision);
         revisions.set(runId, Math.max(revision, revisions.get(runId) ?? 0));
+        if (part.level === 0) head.set(runId, revision);
       }
     }
     if (actual.hex() !== manifest.state_hash)
       this.fail('5', `${orgId}: rows of version ${version} do not fit its hash`);
+    // Whoever looks for a run takes the row of the head for the latest.
+    for (const [runId, revision] of head) {
+      if (revision < revisions.get(runId)!)
+        this.fail(
+          '2',
+          `${orgId}: version ${version} hides ${runId}@${revisions.get(runId)} behind ${revision}`,
+        );
+    }
+    this.committed.set(orgId, { manifest, revisions });
+    const folded = await this.#givenUp(store, orgId, manifest);
     const buried = new Set(manifest.tombstones.map(({ run_id }) => run_id));
     for (const [runId, revision] of before?.revisions ?? []) {
       const now = revisions.get(runId);
       if (now !== undefined ? now >= revision : buried.has(runId)) continue;
-      const canonical = this.runsOf(orgId).get(runId);
-      if (canonical !== undefined && (canonical.removed || isPast(canonical.run, manifest.horizon))) continue;
-      this.fail('2', `${orgId}: version ${version} took ${runId} back from revision ${revision} to ${now}`);
+      const known = Math.max(revision, folded.get(runId) ?? 0);
+      if (this.mayForget(orgId, runId, known, manifest.horizon)) continue;
+      this.fail('2', `${orgId}: version ${version} took ${runId} back from revision ${known} to ${now}`);
     }
-    this.committed.set(orgId, { manifest, revisions });
+  }
+
+  /** Notes what this version gives up; the highest revision of each run in the entries among that. */
+  async #givenUp(store: ObjectStore, orgId: string, manifest: Manifest): Promise<Map<string, number>> {
+    const folded = new Map<string, number>();
     for (const ref of manifest.garbage) {
       if (ref.version !== manifest.version) continue;
       const got = await store.get(garbageKey(orgId, ref.name));
       if (got.outcome !== 'found') continue;
       const { objects } = decodeGarbage('garbage', orgId, got.body);
-      for (const { key } of objects) this.#givenUpAt.set(key, this.#scheduler.now);
+      for (const { key } of objects) {
+        this.#givenUpAt.set(key, this.#scheduler.now);
+        for (const record of this.#entries.get(key) ?? []) {
+          const [runId, revision] = [runIdOf(record), revisionOf(record)];
+          if (record.kind !== 'intent') folded.set(runId, Math.max(revision, folded.get(runId) ?? 0));
+        }
+      }
     }
+    return folded;
   }
 
   /** Law 6. */
@@ -230,13 +268,13 @@ export class Witness {
       const runId = runIdOf(record);
       if (record.kind === 'delete' || buried.has(runId)) continue;
       const canonical = this.canonical.get(orgId)?.get(runId);
-      if (canonical && isPast(canonical.run, manifest?.horizon ?? null)) continue;
       if (
         record.kind === 'intent' &&
         (canonical === undefined || canonical.run.revision < record.row.revision)
       )
         continue;
-      if ((revisions.get(runId) ?? 0) < revisionOf(record))
+      if ((revisions.get(runId) ?? 0) >= revisionOf(record)) continue;
+      if (!this.mayForget(orgId, runId, revisionOf(record), manifest?.horizon ?? null))
         this.fail('6', `${key} was deleted with ${runId}@${revisionOf(record)}, which no version has folded`);
     }
   }
