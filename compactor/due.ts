@@ -1,4 +1,5 @@
 import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
+import { listedUntil } from '../src/catalog/tail.ts';
 import { CorruptError } from '../src/core/errors.ts';
 import type { Limits } from '../src/core/limits.ts';
 import { decodeEntry, inlineBody } from '../src/log/entry.ts';
@@ -71,8 +72,7 @@ export function judgeFound(
   policy: FoldPolicy,
 ): Verdict | null {
   const { manifest } = current;
-  // The fold that made the manifest has listed every entry with an older name.
-  const since = manifest === null ? 0 : manifest.created_at - limits.entryLagMaxMs;
+  const since = listedUntil(manifest, limits);
   const isFresh = (key: string) => (entryTime(key) ?? since) >= since;
   const fresh = unfolded.filter(({ key }) => isFresh(key));
   if (fresh.length === 0) return null;

@@ -28,7 +28,15 @@ export async function findWhatIsLeft(
   }
   const current = await replaceable(context, orgId, options);
   const { items, listedAt } = await listLog(context.store, orgId, { signal });
-  return { orgId, current, listedAt, unfolded: items, quarantined: [], garbage: [] };
+  return {
+    orgId,
+    current,
+    listedAt,
+    unfolded: items,
+    quarantined: [],
+    garbage: [],
+    garbageListedAt: Infinity,
+  };
 }
 
 /**

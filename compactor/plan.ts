@@ -1,5 +1,7 @@
-import { Overlay, pendingIntents } from '../src/catalog/fold.ts';
+import { type Overlay, pendingIntents } from '../src/catalog/fold.ts';
 import { believe } from '../src/catalog/intents.ts';
+import { withTombstones } from '../src/catalog/load.ts';
+import { applyEntries, listedUntil } from '../src/catalog/tail.ts';
 import { keptVersions } from '../src/catalog/versions.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError } from '../src/core/errors.ts';
@@ -7,11 +9,12 @@ import { entryTime, listLog, type ReadEntry, readEntries } from '../src/log/tail
 import { decodeGarbage, type GarbageList } from '../src/manifest/garbage.ts';
 import type { LookedAt, Quarantined } from '../src/manifest/manifest.ts';
 import { type CurrentManifest, readManifest } from '../src/manifest/manifest-store.ts';
+import { type PutRecord, recordOf, revisionOf } from '../src/runs/record.ts';
 import { readPart } from '../src/snapshot/parts.ts';
 import { Rows } from '../src/snapshot/rows.ts';
 import { garbageKey, garbagePrefix, manifestKey, nameOfKey } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
-import { listAll } from '../src/store/pages.ts';
+import { pagesOf } from '../src/store/pages.ts';
 import type { CompactorContext } from './context.ts';
 
 /** A garbage list of a committed version that is still there. */
@@ -35,6 +38,8 @@ export interface Found {
   /** Entries in quarantine that are still there: those that `repair` released go after their grace. */
   quarantined: readonly string[];
   garbage: readonly WaitingGarbage[];
+  /** Server time; every list of a version committed before is in `garbage`, or was collected. */
+  garbageListedAt: number;
 }
 
 /** One round: GET manifest, LIST log, LIST garbage; and one GET per entry list that waits out its grace. */
@@ -43,18 +48,18 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
   const [read, log, lists] = await Promise.all([
     readManifest(store, orgId, { signal }),
     listLog(store, orgId, { signal }),
-    listAll(store, { prefix: garbagePrefix(orgId), signal }),
+    listGarbage(store, orgId, signal),
   ]);
   const current = read as CurrentManifest;
   // Somebody committed the first version since: look again.
   if (current.manifest === null && (await wasCommitted(store, orgId, signal)))
     return find(context, orgId, signal);
-  const garbage = waitingGarbage(current, lists);
+  const garbage = waitingGarbage(current, lists.items);
   await mapParallel(
     garbage.filter(({ kind }) => kind === 'entries'),
     limits.parallelMax,
     async (waiting, stop) => {
-      // A corrupt list only costs: its entries are folded again, which changes nothing. `verify` reports it.
+      // A corrupt list only costs: its entries are folded again, which changes nothing (ADR 0011). `verify` reports it.
       waiting.list = await garbageList(store, orgId, waiting, stop).catch(nullIfCorrupt);
     },
     signal,
@@ -63,7 +68,23 @@ export async function find(context: CompactorContext, orgId: string, signal?: Ab
   const quarantined = log.items.map(({ key }) => key).filter((key) => passedOver.has(key));
   for (const { list } of garbage) for (const { key } of list?.objects ?? []) passedOver.add(key);
   const unfolded = log.items.filter(({ key }) => !passedOver.has(key));
-  return { orgId, current, listedAt: log.listedAt, unfolded, quarantined, garbage };
+  const { listedAt } = log;
+  return { orgId, current, listedAt, unfolded, quarantined, garbage, garbageListedAt: lists.listedAt };
+}
+
+/** The garbage lists that are there, and the server time that holds for the oldest of the pages. One LIST per 1000. */
+async function listGarbage(
+  store: ObjectStore,
+  orgId: string,
+  signal: AbortSignal | undefined,
+): Promise<{ items: ObjectMeta[]; listedAt: number }> {
+  const items: ObjectMeta[] = [];
+  let listedAt = Infinity;
+  for await (const page of pagesOf(store, { prefix: garbagePrefix(orgId), signal })) {
+    items.push(...page.items);
+    listedAt = Math.min(listedAt, page.serverTime);
+  }
+  return { items, listedAt };
 }
 
 /** Lists that the current manifest names: only those were part of a commit. */
@@ -130,7 +151,8 @@ export interface Plan {
 
 /**
  * Reads what `found` names, resolves intents against the canonical runs and decides entry by entry. Requests: one
- * GET for a head that is not inline, one per entry that did not travel in the listing, one per open intent.
+ * GET for a head that is not inline, one per entry that did not travel in the listing, one per open intent and per run
+ * that only an entry from before the last fold tells of.
  * `null`: objects are gone, so another compactor was quicker.
  */
 export async function plan(
@@ -162,21 +184,21 @@ export async function planOn(
   const { orgId, listedAt } = found;
   const { manifest } = found.current;
 
-  const overlay = new Overlay();
-  for (const { run_id, revision, deleted_at } of manifest?.tombstones ?? []) {
-    overlay.apply({ kind: 'delete', run_id, revision, deleted_at });
-  }
+  const overlay = withTombstones(manifest);
+  const withheld = applyEntries(overlay, entries, base, listedUntil(manifest, limits));
   let records = 0;
   const quarantined: Quarantined[] = [];
   for (const read of entries) {
     if ('problem' in read) {
       quarantined.push({ key: read.item.key, reason: read.problem.message, since: listedAt });
     } else if ('entry' in read) {
-      overlay.applyAll(read.entry.records);
       records += read.entry.records.length;
     }
   }
-  await believe(context.runs, orgId, pendingIntents(base, overlay), overlay, limits.parallelMax, signal);
+  await Promise.all([
+    believe(context.runs, orgId, pendingIntents(base, overlay), overlay, limits.parallelMax, signal),
+    askAbout(context, orgId, withheld, overlay, signal),
+  ]);
   const waiting = waitingIntents(context, entries, base, overlay, listedAt);
   const readable = entries.filter((read) => 'entry' in read);
   const kept = readable.filter((read) => waiting.keys.has(read.item.key));
@@ -189,6 +211,34 @@ export async function planOn(
     intents: waiting.intents,
     quarantined,
   };
+}
+
+/**
+ * Puts that the head cannot judge: what is true of their runs now is no less than what history has. Mostly there are none;
+ * they come from entries that stay in the log because of an intent, that landed after their writer gave up, that a rival
+ * collected while we looked, or whose garbage list is corrupt.
+ */
+async function askAbout(
+  { runs, limits }: CompactorContext,
+  orgId: string,
+  withheld: readonly PutRecord[],
+  overlay: Overlay,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const unknown = withheld.filter(({ row }) => {
+    const fact = overlay.facts.get(row.run_id);
+    return fact === undefined || revisionOf(fact) < row.revision;
+  });
+  await mapParallel(
+    [...new Set(unknown.map(({ row }) => row.run_id))],
+    limits.parallelMax,
+    async (runId, stop) => {
+      // Of one that cannot be read the catalog keeps what it has.
+      const stored = await runs.read(orgId, runId, stop).catch(nullIfCorrupt);
+      if (stored !== null) overlay.apply(recordOf(stored.run));
+    },
+    signal,
+  );
 }
 
 /**

@@ -136,7 +136,7 @@ export async function prepare(
       ...work.quarantined,
       ...next.quarantined,
     ],
-    garbage: [...stillWaiting(found), ...lists.map(({ ref }) => ref)],
+    garbage: [...stillWaiting(context, found), ...lists.map(({ ref }) => ref)],
   };
 }
 
@@ -235,16 +235,19 @@ export function stillQuarantined({ orgId, current, quarantined, listedAt }: Foun
 }
 
 /**
- * References to lists that nobody has finished collecting, with the commit time that is now known. Those of the
- * current version stay even when the listing, which is as old as the manifest, does not show them yet.
+ * References to lists that nobody has finished collecting, with the commit time that is now known. A listing shows that
+ * only of lists whose commit is older than itself: it was asked for beside the manifest, and may have been answered before
+ * several versions that the manifest knows. To forget a list would be to keep for ever what it names.
  */
-function stillWaiting({ current, garbage }: Found): GarbageRef[] {
-  const { manifest, committedAt } = current;
-  const waiting = new Map(garbage.map(({ meta, committedAt: since }) => [nameOfKey(meta.key), since]));
+function stillWaiting({ limits }: CompactorContext, found: Found): GarbageRef[] {
+  const { manifest, committedAt } = found.current;
+  const waiting = new Set(found.garbage.map(({ meta }) => nameOfKey(meta.key)));
+  const shown = found.garbageListedAt - limits.serverTimeResolutionMs;
   return (manifest?.garbage ?? []).flatMap((ref) => {
-    const committed_at =
-      waiting.get(ref.name) ?? (ref.version === manifest?.version ? committedAt : undefined);
-    return committed_at === undefined ? [] : [{ ...ref, committed_at }];
+    const isCurrent = ref.version === manifest?.version;
+    const committed_at = ref.committed_at ?? (isCurrent ? committedAt : null);
+    const stays = isCurrent || waiting.has(ref.name) || (committed_at !== null && committed_at >= shown);
+    return stays ? [{ ...ref, committed_at }] : [];
   });
 }
 

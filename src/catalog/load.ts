@@ -12,7 +12,7 @@ import type { Fill, LoadContext } from './context.ts';
 import { Overlay, pendingIntents, prune } from './fold.ts';
 import { resolveIntents } from './intents.ts';
 import { CatalogState } from './state.ts';
-import { applyEntries, furtherPages, readTail } from './tail.ts';
+import { applyEntries, furtherPages, listedUntil, readTail } from './tail.ts';
 
 /** What one refresh leaves for the next. */
 export interface Loaded {
@@ -109,7 +109,8 @@ async function loadWarm(
   // Nothing new: the same state, with whatever its views have worked out.
   if (entries.length === 0 && pendingIntents(base, before).length === 0) return loaded;
   const overlay = before.copy();
-  applyEntries(overlay, entries);
+  // What is withheld was acknowledged long ago, and is in the snapshot, or never was.
+  applyEntries(overlay, entries, base, listedUntil(manifest, context.limits));
   await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
   prune(overlay, base);
   return { ...loaded, state: new CatalogState(orgId, manifest, base, overlay) };
@@ -212,7 +213,7 @@ async function assemble(
   fill({ rounds: 1 + Math.max(headRounds, rounds), tailAgeMs: ageOf(keys, first.serverTime) });
   if (base === null || entries === null) return null;
   const overlay = withTombstones(manifest);
-  applyEntries(overlay, entries);
+  applyEntries(overlay, entries, base, listedUntil(manifest, context.limits));
   await resolveIntents(context, orgId, base, overlay, manifest, fill, signal);
   prune(overlay, base);
   return { state: new CatalogState(orgId, manifest, base, overlay), listed: keys };

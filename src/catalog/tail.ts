@@ -1,5 +1,8 @@
+import type { Limits } from '../core/limits.ts';
 import { entryTime, listRest, type ReadEntry, readEntries } from '../log/tail.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import type { LogRecord, PutRecord } from '../runs/record.ts';
+import type { Rows } from '../snapshot/rows.ts';
 import { logPrefix } from '../store/keys.ts';
 import type { ListPage, ObjectMeta } from '../store/object-store.ts';
 import type { Fill, LoadContext } from './context.ts';
@@ -67,8 +70,36 @@ export async function readTail(
   return { entries, keys, rounds };
 }
 
-export function applyEntries(overlay: Overlay, entries: readonly ReadEntry[]): void {
+/**
+ * Server time: the fold that made `manifest` has listed every acknowledged entry with an older name. 0: there was none.
+ * Unlike `covers_until`, no intent holds it back.
+ */
+export function listedUntil(manifest: Manifest | null, { entryLagMaxMs }: Limits): number {
+  return manifest === null ? 0 : manifest.created_at - entryLagMaxMs;
+}
+
+/**
+ * Applies a tail to `overlay`, but for puts that may be stale, which it gives back. An entry named before `listed` (see
+ * `listedUntil`) says nothing acknowledged that the snapshot does not know. Beside a row of the head it does no harm (law
+ * 1). Where the head has none, history may have a later one, or the run was forgotten, and nothing here would tell.
+ */
+export function applyEntries(
+  overlay: Overlay,
+  entries: readonly ReadEntry[],
+  base: Rows,
+  listed: number,
+): PutRecord[] {
+  const withheld: PutRecord[] = [];
   for (const read of entries) {
-    if ('entry' in read) overlay.applyEntry(read.entry.records, entryTime(read.item.key) ?? Infinity);
+    if (!('entry' in read)) continue;
+    const namedAt = entryTime(read.item.key) ?? Infinity;
+    const news: LogRecord[] = [];
+    for (const record of read.entry.records) {
+      const isNews = namedAt >= listed || record.kind !== 'put' || base.indexOf(record.row.run_id) >= 0;
+      if (isNews) news.push(record);
+      else withheld.push(record);
+    }
+    overlay.applyEntry(news, namedAt);
   }
+  return withheld;
 }
