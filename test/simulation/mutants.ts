@@ -37,12 +37,12 @@ export function forgetful(sink: RecordSink, seen: Set<string>): RecordSink {
   );
 }
 
-/** Stops now and then for ten minutes before it sends a record, and sends it all the same. */
-export function sleeping(sink: RecordSink, { clock }: Process): RecordSink {
+/** Stops now and then, by default for ten minutes, before it sends a record, and sends it all the same. */
+export function sleeping(sink: RecordSink, { clock }: Process, ms = 600_000): RecordSink {
   let appends = 0;
   return {
     append: async (orgId, records, signal) => {
-      if (++appends % 6 === 0) await clock.sleep(600_000);
+      if (++appends % 6 === 0) await clock.sleep(ms);
       await sink.append(orgId, records, signal);
     },
   };

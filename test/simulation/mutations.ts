@@ -132,14 +132,12 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'what changed lately stays in the head',
-    hooks: { limits: (role) => (role === 'compactor' ? { sealAgeMs: 0 } : {}) },
-    setup: {
-      passGapMs: 20_000,
-      lateMs: 200_000,
-      runsPerWriter: 40,
-      faults: { late_write: 0.15 },
-      limits: SEALING,
+    hooks: {
+      limits: (role) => (role === 'compactor' ? { sealAgeMs: 0 } : {}),
+      sink: (sink, process) => sleeping(sink, process, 200_000),
     },
+    // The rest is allowed: a record may be as old, and the rows would be kept as long.
+    setup: { ...SLEEPY, passGapMs: 20_000, limits: { ...SEALING, recordAgeMaxMs: 240_000 } },
   },
   {
     rule: 'a record that was true long ago is not sent any more',
@@ -149,8 +147,11 @@ export const MUTATIONS: readonly Mutation[] = [
   { rule: 'the highest revision wins', hooks: {}, patch: foldingTheLast },
   {
     rule: 'a tombstone outlives its entry',
-    hooks: { store: (store) => forgettingTombstones(store) },
-    setup: { ...FREQUENT, removals: 0.5, faults: { late_write: 0.1 } },
+    hooks: {
+      store: (store) => forgettingTombstones(store),
+      sink: (sink, process) => sleeping(sink, process, 60_000),
+    },
+    setup: { ...FREQUENT, operators: 3, removals: 0.5, minutes: 20 },
   },
   {
     rule: 'every body is checked against its checksum',
