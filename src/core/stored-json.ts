@@ -8,19 +8,33 @@ export function encodeStored(value: unknown): Uint8Array {
   return encoder.encode(JSON.stringify(value));
 }
 
+/** Throws plain Errors. */
+export function parseJson(body: Uint8Array): unknown {
+  return JSON.parse(decoder.decode(body));
+}
+
 /** A stored object's JSON, once its `format` is known to be one that we read. Throws CorruptError, FormatError. */
 export function parseStored(key: string, what: string, formatMax: number, body: Uint8Array): unknown {
-  let json: unknown;
+  const json = orNoJson(key, () => parseJson(body));
+  refuseNewer(key, what, formatMax, json);
+  return json;
+}
+
+/** What `parse` gives; CorruptError for whatever it throws. */
+export function orNoJson<T>(key: string, parse: () => T): T {
   try {
-    json = JSON.parse(decoder.decode(body));
+    return parse();
   } catch (cause) {
     throw new CorruptError(key, 'it is not JSON', { cause });
   }
+}
+
+/** Throws FormatError. */
+export function refuseNewer(key: string, what: string, formatMax: number, json: unknown): void {
   const format = (json as { format?: unknown } | null)?.format;
   if (typeof format === 'number' && format > formatMax) {
     throw new FormatError(key, `the ${what} has format ${format}; this runfold reads up to ${formatMax}`);
   }
-  return json;
 }
 
 export function checkStored<T>(key: string, schema: z.ZodType<T>, json: unknown): T {

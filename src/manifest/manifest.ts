@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { CorruptError, FormatError } from '../core/errors.ts';
-import { checkStored, encodeStored, parseStored } from '../core/stored-json.ts';
+import { checkStored, encodeStored, orNoJson, refuseNewer } from '../core/stored-json.ts';
 import { READER_FEATURES, WRITER_FEATURES } from './features.ts';
+import { keepHead, parseManifest } from './inline-head.ts';
 
 export const MANIFEST_FORMAT = 1;
 
@@ -132,10 +133,12 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 
 /** Throws CorruptError or FormatError, naming the key. */
 export function decodeManifest(key: string, orgId: string, body: Uint8Array): Manifest {
-  const json = parseStored(key, 'manifest', MANIFEST_FORMAT, body);
+  const { json, inline } = orNoJson(key, () => parseManifest(body));
+  refuseNewer(key, 'manifest', MANIFEST_FORMAT, json);
   refuseUnknown(key, 'reader', json, READER_FEATURES);
   const manifest = checkStored(key, manifestSchema, json);
   if (manifest.org_id !== orgId) throw new CorruptError(key, 'it belongs to another org');
+  if (inline !== null) keepHead(manifest.parts, inline);
   return manifest;
 }
 

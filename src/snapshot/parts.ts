@@ -1,5 +1,6 @@
 import { crc32c } from '../core/crc32c.ts';
 import { CorruptError, RunfoldError } from '../core/errors.ts';
+import { inlineBytes } from '../manifest/inline-head.ts';
 import type { Part } from '../manifest/manifest.ts';
 import { manifestKey, partKey } from '../store/keys.ts';
 import type { CallOptions, ObjectStore } from '../store/object-store.ts';
@@ -90,7 +91,11 @@ async function storedBytes(
   part: Part,
   options: CallOptions,
 ): Promise<Uint8Array | null> {
-  if (part.inline !== null) return Buffer.from(part.inline, 'base64');
+  if (isInline(part)) return inlineBytes(part);
   const got = await store.get(partKey(orgId, part.name), options);
   return got.outcome === 'found' ? got.body : null;
+}
+
+function isInline(part: Part): part is Part & { inline: string } {
+  return part.inline !== null;
 }
