@@ -67,9 +67,45 @@ export function unpackHybrid(
   width: number,
   out: Uint8Array | Uint32Array,
 ): void {
+  forEachRun(bytes, { at, end, width, count: out.length }, (run) => {
+    if (run.value !== null) out.fill(run.value, run.start, run.stop);
+    else if (width === 1) unpackBits(bytes, run.at, out, run.start, run.stop);
+    else unpackGroups(bytes, run.at, width, out, run.start, run.stop);
+  });
+}
+
+/** Of `count` values as in `unpackHybrid`, those with the numbers `wanted`, which rise: the others are passed over. */
+export function pickHybrid(bytes: Uint8Array, range: HybridRange, wanted: Uint32Array): Uint32Array {
+  const out = new Uint32Array(wanted.length);
+  let k = 0;
+  forEachRun(bytes, range, ({ value, at, start, stop }) => {
+    for (; k < wanted.length && wanted[k]! < stop; k++)
+      out[k] = value ?? valueAt(bytes, at, range.width, (wanted[k]! - start) * range.width);
+  });
+  return out;
+}
+
+interface HybridRange {
+  at: number;
+  end: number;
+  width: number;
+  count: number;
+}
+
+/** The values [start, stop): all `value`, or, where that is null, packed from byte `at` on. */
+interface HybridRun {
+  value: number | null;
+  at: number;
+  start: number;
+  stop: number;
+}
+
+function forEachRun(
+  bytes: Uint8Array,
+  { at, end, width, count }: HybridRange,
+  visit: (run: HybridRun) => void,
+): void {
   if (width > 24) throw new Error(`codes of ${width} bits`);
-  const count = out.length;
-  const mask = 2 ** width - 1;
   let done = 0;
   while (done < count) {
     let header = 0;
@@ -86,15 +122,14 @@ export function unpackHybrid(
       at += size;
       const stop = done + header / 2;
       if (at > end || stop > count || stop === done) throw new Error('a run of codes is too long');
-      out.fill(value, done, stop);
+      visit({ value, at, start: done, stop });
       done = stop;
       continue;
     }
     const packed = (header - 1) / 2;
     const stop = Math.min(done + packed * 8, count);
     if (at + packed * width > end || stop === done) throw new Error('a run of packed codes is cut off');
-    if (width === 1) unpackBits(bytes, at, out, done, stop);
-    else unpackGroups(bytes, at, width, mask, out, done, stop);
+    visit({ value: null, at, start: done, stop });
     done = stop;
     at += packed * width;
   }
@@ -107,7 +142,19 @@ function unpackBits(
   start: number,
   end: number,
 ): void {
-  for (let i = start; i < end; at++) {
+  let i = start;
+  for (; i + 8 <= end; i += 8, at++) {
+    const byte = bytes[at]!;
+    out[i] = byte & 1;
+    out[i + 1] = (byte >> 1) & 1;
+    out[i + 2] = (byte >> 2) & 1;
+    out[i + 3] = (byte >> 3) & 1;
+    out[i + 4] = (byte >> 4) & 1;
+    out[i + 5] = (byte >> 5) & 1;
+    out[i + 6] = (byte >> 6) & 1;
+    out[i + 7] = byte >> 7;
+  }
+  for (; i < end; at++) {
     const byte = bytes[at]!;
     const stop = Math.min(i + 8, end);
     for (let bit = 0; i < stop; i++, bit++) out[i] = (byte >> bit) & 1;
@@ -118,21 +165,21 @@ function unpackGroups(
   bytes: Uint8Array,
   at: number,
   width: number,
-  mask: number,
   out: Uint8Array | Uint32Array,
   start: number,
   end: number,
 ): void {
-  // At most 24 bits of a value and 7 before them: one word holds both.
-  const lastWord = bytes.length - 4;
-  for (let i = start, bit = 0; i < end; i++, bit += width) {
-    const from = at + (bit >> 3);
-    let word = 0;
-    if (from <= lastWord) {
-      word = bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
-    } else {
-      for (let b = 0; from + b < bytes.length; b++) word |= bytes[from + b]! << (8 * b);
-    }
-    out[i] = (word >>> (bit & 7)) & mask;
+  for (let i = start, bit = 0; i < end; i++, bit += width) out[i] = valueAt(bytes, at, width, bit);
+}
+
+/** At most 24 bits of a value and 7 before them: one word holds both. */
+function valueAt(bytes: Uint8Array, at: number, width: number, bit: number): number {
+  const from = at + (bit >> 3);
+  let word = 0;
+  if (from <= bytes.length - 4) {
+    word = bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
+  } else {
+    for (let b = 0; from + b < bytes.length; b++) word |= bytes[from + b]! << (8 * b);
   }
+  return (word >>> (bit & 7)) & ((1 << width) - 1);
 }

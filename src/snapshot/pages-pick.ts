@@ -1,26 +1,34 @@
 import type { ColumnKind } from './columns.ts';
-import { type Chunk, fail, type Page, readIndexes, readTexts, type Texts } from './pages-read.ts';
+import { type Chunk, countOnes, fail, type Page, pickIndexes, readTexts, type Texts } from './pages-read.ts';
 import { dictionaryBody } from './pages-write.ts';
 
 /**
  * A chunk of these rows only, in the same form, so that the same code reads it: `wanted` are numbers of rows within the
- * chunk, rising. Who wants a hundred rows of twenty thousand is spared the vectors of all of them.
+ * chunk, rising. Who wants a hundred rows of twenty thousand is spared the vectors of all of them, and does not even unpack
+ * pages, or a dictionary, of which these rows have nothing: of a run that has not ended, half the columns.
  */
-export function pickRows({ entries, pages }: Chunk, kind: ColumnKind, wanted: Uint32Array): Chunk {
-  const used = entries === null ? null : new UsedEntries(entries);
+export function pickRows(chunk: Chunk, kind: ColumnKind, wanted: Uint32Array): Chunk {
+  let used: UsedEntries | null = null;
+  const entries = () => {
+    if (chunk.entries === null) fail('it has codes but no dictionary');
+    used ??= new UsedEntries(chunk.entries);
+    return used;
+  };
   const picked: Page[] = [];
   let start = 0;
   let from = 0;
-  for (const page of pages) {
+  for (const page of chunk.pages) {
     const end = start + page.rows;
     let to = from;
     while (to < wanted.length && wanted[to]! < end) to++;
-    if (to > from) picked.push(pickOfPage(page, kind, rowsFrom(wanted.subarray(from, to), start), used));
+    if (to > from) picked.push(pickOfPage(page, kind, rowsFrom(wanted.subarray(from, to), start), entries));
     start = end;
     from = to;
   }
-  return { entries: used === null ? null : used.texts(), pages: picked };
+  return { entries: (used as UsedEntries | null)?.texts() ?? null, pages: picked };
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Numbers as they count from row `start`. */
 export function rowsFrom(wanted: Uint32Array, start: number): Uint32Array {
@@ -69,15 +77,15 @@ class UsedEntries {
   }
 }
 
-function pickOfPage(page: Page, kind: ColumnKind, wanted: Uint32Array, used: UsedEntries | null): Page {
+function pickOfPage(page: Page, kind: ColumnKind, wanted: Uint32Array, entries: () => UsedEntries): Page {
   const { levels, values } = placesOf(page, wanted);
   const picked = (encoding: string, body: Uint8Array): Page => {
     return { rows: wanted.length, levels, values: values.length, encoding, body };
   };
+  if (values.length === 0) return picked('PLAIN', NOTHING);
   if (page.encoding === 'RLE_DICTIONARY') {
-    if (used === null) fail('it has codes but no dictionary');
-    const indexes = readIndexes(page, used.count);
-    const codes = values.map((value) => used.number(indexes[value]!));
+    const used = entries();
+    const codes = pickIndexes(page, used.count, values).map((index) => used.number(index));
     return picked(page.encoding, dictionaryBody(codes, used.count).bytes);
   }
   if (kind === 'flag') return picked(page.encoding, pickBits(page, values));
@@ -96,9 +104,10 @@ function pickBits({ body }: Page, values: Uint32Array): Uint8Array {
 function pickNumbers({ body, values: count }: Page, values: Uint32Array): Uint8Array {
   if (body.length !== count * 8) fail(`${count} numbers in ${body.length} bytes`);
   const numbers = new Uint8Array(values.length * 8);
-  values.forEach((value, k) => {
-    for (let b = 0; b < 8; b++) numbers[k * 8 + b] = body[value * 8 + b]!;
-  });
+  for (let k = 0, to = 0; k < values.length; k++) {
+    const from = values[k]! * 8;
+    for (let b = 0; b < 8; b++) numbers[to++] = body[from + b]!;
+  }
   return numbers;
 }
 
@@ -123,8 +132,7 @@ function pickTexts(page: Page, values: Uint32Array): Uint8Array {
 /** Which of the page's values the rows have, and where they have none. */
 function placesOf(page: Page, wanted: Uint32Array): { levels: Uint8Array | null; values: Uint32Array } {
   if (page.levels === null) return { levels: null, values: wanted };
-  const all = page.levels.byteOffset % 4 === 0 ? page.levels : page.levels.slice();
-  const words = new Uint32Array(all.buffer, all.byteOffset, all.length >> 2);
+  const all = page.levels;
   const levels = new Uint8Array(wanted.length);
   const values = new Uint32Array(wanted.length);
   let count = 0;
@@ -132,20 +140,10 @@ function placesOf(page: Page, wanted: Uint32Array): { levels: Uint8Array | null;
   let from = 0;
   for (let k = 0; k < wanted.length; k++) {
     const row = wanted[k]!;
-    before += countOnes(all, words, from, row);
+    before += countOnes(all, from, row);
     from = row;
     levels[k] = all[row]!;
     if (levels[k] === 1) values[count++] = before;
   }
   return { levels, values: values.subarray(0, count) };
-}
-
-/** Of bytes that are 0 or 1, which `words` are too: four at a time, as most rows are passed over. */
-function countOnes(levels: Uint8Array, words: Uint32Array, from: number, to: number): number {
-  let ones = 0;
-  let at = from;
-  while (at < to && at % 4 !== 0) ones += levels[at++]!;
-  for (; at + 4 <= to; at += 4) ones += Math.imul(words[at >> 2]!, 0x01010101) >>> 24;
-  while (at < to) ones += levels[at++]!;
-  return ones;
 }

@@ -4,7 +4,7 @@ import type { ColumnMetaData, CompressionCodec, PageHeader } from 'hyparquet';
 import { parquetHeader } from 'hyparquet/src/column.js';
 import { deltaBinaryUnpack } from 'hyparquet/src/delta.js';
 
-import { unpackHybrid } from './hybrid.ts';
+import { pickHybrid, unpackHybrid } from './hybrid.ts';
 import { unpackSnappy } from './snappy.ts';
 
 /**
@@ -19,7 +19,8 @@ export interface Page {
   levels: Uint8Array | null;
   values: number;
   encoding: string;
-  body: Uint8Array;
+  /** Unpacked when it is first asked for: rows that have no value in the page are read without. */
+  readonly body: Uint8Array;
 }
 
 /** A page of ours holds 20 000 rows of at most a few KiB. */
@@ -32,9 +33,9 @@ export interface Texts {
 }
 
 export interface Chunk {
-  /** The chunk's dictionary. */
-  entries: Texts | null;
-  pages: Page[];
+  /** The chunk's dictionary, unpacked when it is first asked for. */
+  readonly entries: Texts | null;
+  readonly pages: readonly Page[];
 }
 
 export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number, optional: boolean): Chunk {
@@ -43,7 +44,8 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
   if (!(start >= 4 && end >= start && end <= bytes.length)) fail(`its chunk lies at ${start} to ${end}`);
   if (Number(meta.num_values) !== rows) fail(`it has ${meta.num_values} values for ${rows} rows`);
   const reader = { view: new DataView(bytes.buffer, bytes.byteOffset + start, end - start), offset: 0 };
-  const chunk: Chunk = { entries: null, pages: [] };
+  let entries: () => Texts | null = () => null;
+  const pages: Page[] = [];
   let seen = 0;
   while (seen < rows) {
     const header = parquetHeader(reader);
@@ -56,16 +58,29 @@ export function readChunk(bytes: Uint8Array, meta: ColumnMetaData, rows: number,
       fail('a page checksum does not match');
     if (header.type === 'DICTIONARY_PAGE') {
       const count = header.dictionary_page_header!.num_values;
-      const plain = decompress(stored, header.uncompressed_page_size, meta.codec);
-      chunk.entries = readPlainTexts(plain, count);
+      const size = header.uncompressed_page_size;
+      entries = once(() => readPlainTexts(decompress(stored, size, meta.codec), count));
     } else {
       const page = readDataPage(header, stored, meta.codec, optional, rows - seen);
       seen += page.rows;
-      chunk.pages.push(page);
+      pages.push(page);
     }
   }
   if (seen !== rows) fail(`its pages have ${seen} rows instead of ${rows}`);
-  return chunk;
+  return {
+    get entries() {
+      return entries();
+    },
+    pages,
+  };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 function readDataPage(
@@ -87,8 +102,7 @@ function readDataPage(
   if (optional) {
     const decoded = new Uint8Array(rows);
     unpackHybrid(stored, 0, levelBytes, 1, decoded);
-    let ones = 0;
-    for (let i = 0; i < rows; i++) ones += decoded[i]!;
+    const ones = countOnes(decoded, 0, rows);
     if (ones !== rows - nulls) fail(`a page has ${rows - ones} nulls instead of ${nulls}`);
     if (nulls > 0) levels = decoded;
   } else if (nulls !== 0 || levelBytes !== 0) {
@@ -96,8 +110,27 @@ function readDataPage(
   }
   const size = header.uncompressed_page_size - levelBytes;
   const rest = stored.subarray(levelBytes);
-  const body = v2.is_compressed === false ? rest : decompress(rest, size, codec);
-  return { rows, levels, values: rows - nulls, encoding: v2.encoding, body };
+  const body = once(() => (v2.is_compressed === false ? rest : decompress(rest, size, codec)));
+  return {
+    rows,
+    levels,
+    values: rows - nulls,
+    encoding: v2.encoding,
+    get body() {
+      return body();
+    },
+  };
+}
+
+/** Of bytes that are 0 or 1 and begin at a multiple of four: four at a time. */
+export function countOnes(levels: Uint8Array, from: number, to: number): number {
+  const words = new Uint32Array(levels.buffer, levels.byteOffset, levels.length >> 2);
+  let ones = 0;
+  let at = from;
+  while (at < to && at % 4 !== 0) ones += levels[at++]!;
+  for (; at + 4 <= to; at += 4) ones += Math.imul(words[at >> 2]!, 0x01010101) >>> 24;
+  while (at < to) ones += levels[at++]!;
+  return ones;
 }
 
 /** What a page that lies about its size can make us allocate before it is found out. */
@@ -201,6 +234,15 @@ export function readIndexes(page: Page, entries: number): Uint32Array {
   return indexes;
 }
 
+/** As `readIndexes`, of the values with these numbers, which rise; the others are not looked at. */
+export function pickIndexes({ body, values }: Page, entries: number, wanted: Uint32Array): Uint32Array {
+  const range = { at: 1, end: body.length, width: body[0]!, count: values };
+  const indexes = pickHybrid(body, range, wanted);
+  for (let k = 0; k < indexes.length; k++)
+    if (indexes[k]! >= entries) fail('a code is not in the dictionary');
+  return indexes;
+}
+
 /** Numbers of the page's rows into `out` from `at`; nulls as NaN. */
 export function readNumbers(page: Page, out: Float64Array, at: number): void {
   const { body, levels, rows } = page;
@@ -226,7 +268,8 @@ const HIGH_WORD_MAX = 2 ** 21 - 1;
 
 /** The same bytes as 32-bit numbers; copied where they do not lie so. Parquet and every machine that runs Node are little-endian. */
 function wordsOf(body: Uint8Array): Uint32Array {
-  const aligned = body.byteOffset % 4 === 0 ? body : body.slice();
+  // Not slice: that of a Buffer is a view, which lies no better.
+  const aligned = body.byteOffset % 4 === 0 ? body : Uint8Array.from(body);
   return new Uint32Array(aligned.buffer, aligned.byteOffset, body.length / 4);
 }
 

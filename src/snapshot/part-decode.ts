@@ -44,7 +44,7 @@ export function decodeColumn(
     return allNull(definition, rows);
   const chunks =
     wanted === null
-      ? metadata.row_groups.map((group) => chunkOf(bytes, group, definition))
+      ? metadata.row_groups.map((group) => unpacked(chunkOf(bytes, group, definition)))
       : pickedChunks(bytes, metadata, definition, wanted);
   const kind = definition.kind;
   if (chunks.every(({ pages }) => pages.every(({ values }) => values === 0))) {
@@ -70,6 +70,13 @@ function chunkOf(bytes: Uint8Array, group: RowGroup, definition: ColumnDefinitio
   const meta = metaOf(group, definition);
   if (meta === undefined) fail('it is missing in a row group');
   return readChunk(bytes, meta, Number(group.num_rows), isOptional(definition));
+}
+
+/** Whoever reads all rows finds out what is wrong with any page, also with one that has no values. */
+function unpacked(chunk: Chunk): Chunk {
+  void chunk.entries;
+  for (const page of chunk.pages) void page.body;
+  return chunk;
 }
 
 function pickedChunks(

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { writeRleBitPackedHybrid } from 'hyparquet-writer/src/encoding.js';
 import { describe, expect, it } from 'vitest';
-import { packHybrid, unpackHybrid } from '../../src/snapshot/hybrid.ts';
+import { packHybrid, pickHybrid, unpackHybrid } from '../../src/snapshot/hybrid.ts';
 
 /** Runs of equal values of all lengths, so that both kinds of run meet in every way. */
 const codes = fc.integer({ min: 0, max: 20 }).chain((width) =>
@@ -33,6 +33,18 @@ describe('runs of codes', () => {
         expect(read).toEqual(values);
       }),
       { numRuns: 500 },
+    );
+  });
+
+  it('are picked as they are unpacked', () => {
+    fc.assert(
+      fc.property(codes, fc.integer({ min: 1, max: 9 }), fc.nat(), ({ width, values }, step, draw) => {
+        const packed = packHybrid(values, width);
+        const wanted = Uint32Array.from(values.keys()).filter((i) => (i * 7 + draw) % step === 0);
+        const range = { at: 0, end: packed.length, width, count: values.length };
+        expect(pickHybrid(packed, range, wanted)).toEqual(wanted.map((i) => values[i]!));
+      }),
+      { numRuns: 300 },
     );
   });
 
