@@ -142,8 +142,8 @@ export const defaultLimits = {
   /** Parts of one level that merge into one of the next; parts are not merged beyond `historyRowsMax` rows. */
   mergeFanIn: 6,
   historyRowsMax: 8_000_000,
-  /** Rows per Parquet row group. */
-  rowGroupRows: 20_000,
+  /** Rows per Parquet row group. More than `headRowsMax`, which a head exceeds by what it may not seal: one group is read faster. */
+  rowGroupRows: 40_000,
   /** Rows per row group of a history part: what one ranged read gives, and what a merge holds of each source. */
   historyGroupRows: 4_000,
   /** Row groups that lie at most this far apart are read by one request, of at most this many bytes. */
