@@ -1,4 +1,5 @@
 import { seededRandom } from '../src/core/random.ts';
+import type { Projection } from '../src/runs/projection.ts';
 import { latency } from '../src/store/latency.ts';
 import { MemoryStore } from '../src/store/memory.ts';
 import type { ObjectStore } from '../src/store/object-store.ts';
@@ -7,17 +8,19 @@ import type { Result } from './cold-refresh/result.ts';
 import { cachedScan } from './rivals/cached-scan.ts';
 import { FLAT_PREFIX, flatScan, strangers } from './rivals/flat-scan.ts';
 import { RIVALS } from './rivals/index.ts';
-import { type Dataset, type Rival, WHAT_IS_ASKED } from './rivals/rival.ts';
+import { type Answer, type Dataset, type Rival, WHAT_IS_ASKED } from './rivals/rival.ts';
 import { runfold } from './rivals/runfold.ts';
 import { SkippingClock } from './support/clock.ts';
 import { cpuMs } from './support/cpu.ts';
 import { type DatasetSize, datasetOf } from './support/dataset.ts';
 import { inTurn } from './support/in-turn.ts';
 import { withKeyspace } from './support/keyspace.ts';
-import { type Cost, costOf } from './support/meter.ts';
+import { type Cost, costOf, WHAT_BYTES_ARE } from './support/meter.ts';
+import { notesOf, Refusals } from './support/not-run.ts';
 import { dollarsOf } from './support/prices.ts';
 import { profiled } from './support/profile.ts';
 import { type Report, type ScenarioOptions, showSpread, spread, sum, thousands } from './support/report.ts';
+import { firstDifference, otherRows } from './support/same-rows.ts';
 
 const ORG = 'org';
 /** A refresh of milliseconds gets all of them: time to first byte scatters by a factor of three. */
@@ -52,6 +55,7 @@ interface Scenario extends DatasetSize {
 export async function run(options: ScenarioOptions): Promise<Report> {
   const scenarios = scenariosOf(options.quick);
   const results: Result[] = [];
+  const refusals = new Refusals();
   const notes: string[] = [];
   const weights = [...scenarios.map(weightOf), options.quick ? 10 : PROCESSES_WEIGHT];
   const total = sum(weights);
@@ -61,14 +65,19 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       options.onProgress(sum(weights.slice(0, at)) + part * weights[at]!, total, `${name}: ${label}`);
   for (const [at, scenario] of scenarios.entries()) {
     const step = stepOf(at, scenario.name);
-    const measure = () => measureScenario(scenario, options, step);
+    const measure = () => measureScenario(scenario, options, refusals, step);
     if (options.profile) {
       const { result, notes: top } = await profiled(`cold-refresh-${at}`, measure);
       results.push(...result);
       notes.push(...top);
     } else results.push(...(await measure()));
   }
-  const processes = await measureProcesses(ORG, options, stepOf(scenarios.length, 'fresh processes'));
+  const processes = await measureProcesses(
+    ORG,
+    options,
+    refusals,
+    stepOf(scenarios.length, 'fresh processes'),
+  );
   results.push(...processes.results);
   return {
     title: 'Cold refresh of one org',
@@ -78,7 +87,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       result.rival,
       thousands(result.rows),
       showSpread(result.ms, 0),
-      result.ratio.toFixed(2),
+      result.ratio?.toFixed(2) ?? '',
       thousands(result.requests),
       thousands(result.rounds),
       thousands(result.bytes),
@@ -86,9 +95,11 @@ export async function run(options: ScenarioOptions): Promise<Report> {
     ]),
     notes: [
       `Latency profile ${options.latency.name}, simulated: waiting is skipped, computing counts as the CPU time of its thread. Median (least–most) of up to ${roundsOf(options)} interleaved rounds: who computes for long gets fewer, at the least one.`,
+      'In the pass that counts, which is not timed, everybody gave exactly the same rows in every scenario, at every depth; who did not is not run.',
       `× runfold: the sum of all rounds over the sum of runfold's rounds of the same numbers.`,
       WHAT_IS_ASKED,
       'In one round every rival draws the same times to first byte. Rounds are the longest chain of requests, measured.',
+      `${WHAT_BYTES_ARE} Those of fresh processes are of the same refresh on a store in memory.`,
       `Fresh processes are real: Node started for each sample with compiled code at hand, ${freshRounds(options)} rounds in real time; ${processes.about}. TLS is not in it.`,
       'Client CPU per real request (0.1–0.5 ms) is not in it, which favours whoever sends many.',
       ...(options.quick
@@ -96,10 +107,11 @@ export async function run(options: ScenarioOptions): Promise<Report> {
         : [
             `Not run: the flat scan among more than ${thousands(STORED_RUNS_MAX)} runs, which are made up and not stored: it GETs every one, so it takes ten times as long as among a tenth. Its 30 s cache: where it stands once; a cold refresh is the same scan.`,
           ]),
+      ...notesOf(refusals.all),
       ...RIVALS.map(({ name, about }) => `${name}: ${about}.`),
       ...notes,
     ],
-    data: { results },
+    data: { results, notRun: refusals.all },
   };
 }
 
@@ -146,6 +158,7 @@ function scenariosOf(quick: boolean): Scenario[] {
 async function measureScenario(
   scenario: Scenario,
   options: ScenarioOptions,
+  refusals: Refusals,
   onStep: Step,
 ): Promise<Result[]> {
   const { seed } = options;
@@ -165,53 +178,78 @@ async function measureScenario(
   const entrants: Entrant[] = [];
   for (const rival of rivals) {
     onStep(`${rival.name}, counting`);
-    const began = cpuMs();
-    // Counts, and warms up.
-    const cost = await costOf(store, (counted, clock) => rival.refresh(counted, ORG, clock));
-    let tookMs = cpuMs() - began;
-    // What is quick is not quick the first time: code that is not yet compiled says little of what a round costs.
-    for (let again = 0; again < 3 && tookMs < BUDGET_MS / 10; again++) {
-      const begins = cpuMs();
-      await rival.refresh(store, ORG, new SkippingClock());
-      tookMs = Math.min(tookMs, cpuMs() - begins);
-    }
-    const affordable = Math.max(
-      rival === runfold ? Math.min(most, OWN_ROUNDS_MIN) : 1,
-      Math.min(most, Math.floor(BUDGET_MS / Math.max(1, tookMs))),
+    const entrant = await refusals.unless(scenario.name, rival.name, () =>
+      counted(rival, store, data.current, most),
     );
-    entrants.push({ rival, cost, rounds: affordable, rows: 0, samples: [] });
+    if (entrant !== null) entrants.push(entrant);
   }
+  const failed = new Set<Entrant>();
   for (let round = -WARMUPS; round < most; round++) {
     for (const entrant of inTurn(entrants, round + WARMUPS)) {
       const { rival, rounds, samples } = entrant;
       // Who needs seconds is warm after counting.
-      if (round < 0 ? rounds < most : round >= rounds) continue;
+      if (failed.has(entrant) || (round < 0 ? rounds < most : round >= rounds)) continue;
       const part = PREPARING + (1 - PREPARING) * ((round + WARMUPS) / (most + WARMUPS));
       onStep(`${rival.name}, round ${round}`, part);
       const clock = new SkippingClock();
       const random = seededRandom(seed * 1_000_000 + round);
       const slow = latency(store, { profile: options.latency, clock, random });
       const began = clock.monotonic();
-      const { rows } = await rival.refresh(slow, ORG, clock);
-      if (round >= 0) samples.push(clock.monotonic() - began);
-      entrant.rows = rows;
+      const answer = await refusals.unless(scenario.name, rival.name, () => rival.refresh(slow, ORG, clock));
+      if (answer === null) failed.add(entrant);
+      else if (round >= 0) samples.push(clock.monotonic() - began);
     }
   }
-  const own = entrants.find(({ rival }) => rival === runfold)!.samples;
+  const lines = entrants.filter((entrant) => !failed.has(entrant));
+  const own = lines.find(({ rival }) => rival === runfold)?.samples;
   const { name, ...size } = scenario;
-  return entrants.map(({ rival, cost, rows, samples }) => ({
+  return lines.map(({ rival, cost, rows, samples }) => ({
     ...size,
     scenario: name,
     rival: rival.name,
     rows,
     ms: spread(samples),
-    ratio: quotient(samples, own),
+    ratio: own === undefined ? null : quotient(samples, own),
     samples: samples.length,
     requests: cost.requests,
     rounds: cost.rounds,
     bytes: cost.bytesRead,
     dollarsPerMillion: 1e6 * dollarsOf(cost, options.prices),
   }));
+}
+
+/** Counts what a rival asks, and warms it up. Rejects when its rows are not exactly `expected`. */
+async function counted(
+  rival: Rival,
+  store: ObjectStore,
+  expected: readonly Projection[],
+  most: number,
+): Promise<Entrant> {
+  const began = cpuMs();
+  let answer: Answer | null = null;
+  const cost = await costOf(store, async (slow, clock) => {
+    answer = await rival.refresh(slow, ORG, clock);
+  });
+  let tookMs = cpuMs() - began;
+  const { rows } = await checked(answer!, expected);
+  // What is quick is not quick the first time: code that is not yet compiled says little of what a round costs.
+  for (let again = 0; again < 3 && tookMs < BUDGET_MS / 10; again++) {
+    const begins = cpuMs();
+    await rival.refresh(store, ORG, new SkippingClock());
+    tookMs = Math.min(tookMs, cpuMs() - begins);
+  }
+  const rounds = Math.max(
+    rival === runfold ? Math.min(most, OWN_ROUNDS_MIN) : 1,
+    Math.min(most, Math.floor(BUDGET_MS / Math.max(1, tookMs))),
+  );
+  return { rival, cost, rounds, rows, samples: [] };
+}
+
+/** Its rows are made here, where nothing is timed and no requests are counted. */
+async function checked(answer: Answer, expected: readonly Projection[]): Promise<Answer> {
+  const difference = firstDifference(await answer.projections(), expected);
+  if (difference !== null) throw otherRows(difference);
+  return answer;
 }
 
 /** Of the rounds that both took part in: they drew the same times. */

@@ -7,6 +7,7 @@ import type { Rival } from '../rivals/rival.ts';
 import { runfold } from '../rivals/runfold.ts';
 import { type DatasetSize, datasetOf } from '../support/dataset.ts';
 import { type Cost, costOf } from '../support/meter.ts';
+import type { Refusals } from '../support/not-run.ts';
 import { prepareOn } from '../support/prepare.ts';
 import { dollarsOf } from '../support/prices.ts';
 import { type ScenarioOptions, spread, sum } from '../support/report.ts';
@@ -15,6 +16,7 @@ import type { Result } from './result.ts';
 import { type FreshSamples, freshProcesses } from './spawn.ts';
 
 const ROUNDS = 11;
+const SCENARIO = 'a fresh process, 1 000 runs in all';
 
 export function freshRounds({ quick }: Pick<ScenarioOptions, 'quick'>): number {
   return quick ? 2 : ROUNDS;
@@ -33,6 +35,7 @@ const MODULES: readonly [Rival, module: string, exported: string][] = [
 export async function measureProcesses(
   orgId: string,
   { quick, seed, latency: profile, prices }: ScenarioOptions,
+  refusals: Refusals,
   onStep: (label: string, part?: number) => void,
 ): Promise<{ results: Result[]; about: string }> {
   const size: DatasetSize = { totalRuns: 1_000, orgRuns: quick ? 200 : 980, tables: 50, tailEntries: 20 };
@@ -56,20 +59,20 @@ export async function measureProcesses(
       })),
       data.current,
       freshRounds({ quick }),
-      onStep,
+      { onStep, onFailed: (name, error) => refusals.add(SCENARIO, name, error) },
     );
-    const own = samples[0]!;
+    const own = samples.find(({ name }) => name === runfold.name);
     const lines = (what: string, ms: (sample: FreshSamples) => number[]) =>
       samples.map((sample) => {
         const cost = costs.get(sample.name)!;
         return {
           ...size,
           group: 'process',
-          scenario: `a fresh process, 1 000 runs in all: ${what}`,
+          scenario: `${SCENARIO}: ${what}`,
           rival: sample.name,
           rows: sample.rows,
           ms: spread(ms(sample)),
-          ratio: sum(ms(sample)) / sum(ms(own)),
+          ratio: own === undefined ? null : sum(ms(sample)) / sum(ms(own)),
           samples: ms(sample).length,
           requests: cost.requests,
           rounds: cost.rounds,

@@ -9,8 +9,11 @@ export interface Result extends DatasetSize {
   rows: number;
   /** Waiting as simulated, and CPU as it was. */
   ms: Spread;
-  /** Against runfold: the sum of its rounds over the sum of runfold's of the same numbers, which drew the same times. */
-  ratio: number;
+  /**
+   * Against runfold: the sum of its rounds over the sum of runfold's of the same numbers, which drew the same times.
+   * Null where runfold itself was not run.
+   */
+  ratio: number | null;
   samples: number;
   requests: number;
   rounds: number;

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Projection } from '../../src/runs/projection.ts';
 import { inTurn } from '../support/in-turn.ts';
-import { firstDifference } from '../support/same-rows.ts';
+import { firstDifference, otherRows } from '../support/same-rows.ts';
 import type { Asked, Told } from './child.ts';
 
 export interface Entrant {
@@ -21,41 +21,59 @@ export interface FreshSamples {
   refreshMs: number[];
 }
 
+export interface FreshEvents {
+  onStep(label: string, part?: number): void;
+  onFailed(name: string, error: unknown): void;
+}
+
 const WARMUPS = 2;
 const CHILD = join(import.meta.dirname, 'child.ts');
 /** Compiled code, as a deployed image would have it: else parsing TypeScript would be half of what is measured. */
 const CACHE = join(import.meta.dirname, '../../.cache/node-compile');
 
-/** A process for each sample, in turns, after one of each whose rows were exactly `expected`: rejects when they were not. */
+/**
+ * A process for each sample, in turns, after one of each whose rows were exactly `expected`. Those whose rows were not, or
+ * whose processes fail, are left out, and `onFailed` is told.
+ */
 export async function freshProcesses(
   entrants: readonly Entrant[],
   expected: readonly Projection[],
   rounds: number,
-  onStep: (label: string, part?: number) => void,
+  { onStep, onFailed }: FreshEvents,
 ): Promise<FreshSamples[]> {
-  const lines = entrants.map((entrant) => ({
-    entrant,
-    samples: { name: entrant.name, rows: 0, totalMs: [] as number[], refreshMs: [] as number[] },
-  }));
+  const lines: { entrant: Entrant; samples: FreshSamples }[] = [];
+  const failed = new Set<Entrant>();
+  const tried = async (entrant: Entrant, work: () => Promise<void>) => {
+    try {
+      await work();
+    } catch (error) {
+      failed.add(entrant);
+      onFailed(entrant.name, error);
+    }
+  };
   for (const entrant of entrants) {
     onStep(`${entrant.name}, checking`);
-    const difference = await differenceInFreshProcess(entrant.asked(-WARMUPS), expected);
-    if (difference !== null) {
-      throw new Error(`${entrant.name} gave other rows: ${JSON.stringify(difference).slice(0, 200)}`);
-    }
+    await tried(entrant, async () => {
+      const difference = await differenceInFreshProcess(entrant.asked(-WARMUPS), expected);
+      if (difference !== null) throw otherRows(difference);
+      lines.push({ entrant, samples: { name: entrant.name, rows: 0, totalMs: [], refreshMs: [] } });
+    });
   }
   for (let round = -WARMUPS; round < rounds; round++) {
     for (const { entrant, samples } of inTurn(lines, round + WARMUPS)) {
+      if (failed.has(entrant)) continue;
       onStep(`${entrant.name}, round ${round}`, (round + WARMUPS) / (rounds + WARMUPS));
-      await entrant.before?.(round);
-      const { told, totalMs } = await inFreshProcess(entrant.asked(round));
-      samples.rows = told.rows;
-      if (round < 0) continue;
-      samples.totalMs.push(totalMs);
-      samples.refreshMs.push(told.refreshMs);
+      await tried(entrant, async () => {
+        await entrant.before?.(round);
+        const { told, totalMs } = await inFreshProcess(entrant.asked(round));
+        samples.rows = told.rows;
+        if (round < 0) return;
+        samples.totalMs.push(totalMs);
+        samples.refreshMs.push(told.refreshMs);
+      });
     }
   }
-  return lines.map(({ samples }) => samples);
+  return lines.flatMap(({ entrant, samples }) => (failed.has(entrant) ? [] : [samples]));
 }
 
 /** Null when a process that begins now gives exactly these rows, else the first difference. */

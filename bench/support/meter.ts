@@ -20,6 +20,10 @@ export interface Cost extends RequestCounts {
   rounds: number;
 }
 
+/** A note of every report whose requests were counted here. `rivals` counts on the wire, and says so. */
+export const WHAT_BYTES_ARE =
+  'Bytes are bodies that were read and, of LISTs, keys and custom metadata; `rivals` counts bodies of HTTP, so that LISTs come there with their standard fields.';
+
 /** What an operation asks of a store, its rounds measured and not claimed. Nothing of it depends on the machine. */
 export async function costOf(
   store: ObjectStore,

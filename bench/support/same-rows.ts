@@ -15,6 +15,11 @@ export function firstDifference(found: readonly Projection[], expected: readonly
   return null;
 }
 
+/** What a rival is refused with whose rows differ: `difference` of `firstDifference`. */
+export function otherRows(difference: unknown): Error {
+  return new Error(`it gave other rows: ${JSON.stringify(difference).slice(0, 300)}`);
+}
+
 /** Of what JSON can hold. By hand: half a million rows are compared in a run, and `isDeepStrictEqual` counts undefined. */
 function isSame(a: unknown, b: unknown): boolean {
   if (a === b) return true;
