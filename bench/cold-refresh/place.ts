@@ -1,13 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { errorMessage } from '../../src/core/errors.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { openGcsStore } from '../../src/store/gcs.ts';
 import type { LatencyProfile } from '../../src/store/latency.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
-import { BUCKET, startStack } from '../external/stack.ts';
+import { startStack } from '../external/stack.ts';
 import { copyObjects } from '../support/copy.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 import type { Asked } from './child.ts';
 
 /** Where fresh processes find their data, as slow as a latency profile says. */
@@ -32,7 +30,7 @@ export async function placeFor(memory: ObjectStore, profile: LatencyProfile): Pr
 async function overHttp(memory: ObjectStore, profile: LatencyProfile): Promise<Place> {
   const stack = await startStack(profile);
   try {
-    const store = await openGcsStore({ bucket: BUCKET, endpoint: stack.direct });
+    const store = await openGcsStore({ bucket: stack.bucket, endpoint: stack.direct });
     await copyObjects(memory, store);
     await store.close();
   } catch (error) {
@@ -42,14 +40,15 @@ async function overHttp(memory: ObjectStore, profile: LatencyProfile): Promise<P
   return {
     about:
       'it opens its connections to an emulator of Cloud Storage, behind the gateway and the proxy of `rivals`',
-    asked: () => ({ store: { bucket: BUCKET, endpoint: stack.slow }, latency: null }),
+    asked: () => ({ store: { bucket: stack.bucket, endpoint: stack.slow }, latency: null }),
     before: (seed) => stack.draw({ profile, seed }),
     close: () => stack.stop(),
   };
 }
 
 export async function onFiles(memory: ObjectStore, profile: LatencyProfile, why: string): Promise<Place> {
-  const dir = await mkdtemp(join(tmpdir(), 'runfold-fresh-'));
+  const folder = temporaryFolder('runfold-fresh-');
+  const dir = folder.path;
   const store = await openFileStore(dir, { fsync: false });
   await copyObjects(memory, store);
   await store.close();
@@ -57,6 +56,6 @@ export async function onFiles(memory: ObjectStore, profile: LatencyProfile, why:
     about: `on a file store as slow as the profile, so opening connections is not in it: ${why}`,
     asked: (seed) => ({ store: { dir }, latency: { profile, seed } }),
     before: async () => undefined,
-    close: () => rm(dir, { recursive: true, force: true }),
+    close: async () => folder.remove(),
   };
 }

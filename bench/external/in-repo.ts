@@ -6,11 +6,11 @@ import type { Dataset, Rival } from '../rivals/rival.ts';
 import { prepareOn } from '../support/prepare.ts';
 import { firstDifference } from '../support/same-rows.ts';
 import type { Entrant } from './entrant.ts';
-import { BUCKET, type Stack } from './stack.ts';
+import type { Stack } from './stack.ts';
 
 /** A rival of the repository over HTTP: the same code as in `cold-refresh`, on the `gs://` adapter. */
 export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
-  const open = (endpoint: string) => openGcsStore({ bucket: BUCKET, endpoint });
+  const open = (endpoint: string) => openGcsStore({ bucket: stack.bucket, endpoint });
   const refresh = async (endpoint: string) => {
     // A client of its own: its connections are opened within what is measured.
     const began = performance.now();
@@ -42,17 +42,19 @@ export function inRepo(rival: Rival, stack: Stack, data: Dataset): Entrant {
   };
 }
 
+export const FRESH_RUNFOLD = 'runfold, fresh process';
+
 /** What `runfold` prepared, refreshed by a process of its own for every sample: Node's start and new connections are in it. */
 export function freshRunfold(stack: Stack, { orgId, current }: Dataset): Entrant {
   const asked = (endpoint: string): Asked => ({
     module: 'runfold',
     rival: 'runfold',
     orgId,
-    store: { bucket: BUCKET, endpoint },
+    store: { bucket: stack.bucket, endpoint },
     latency: null,
   });
   return {
-    name: 'runfold, fresh process',
+    name: FRESH_RUNFOLD,
     about: 'the same from the start of a Node process to its answer, compiled code at hand',
     billed: 'requests',
     prepare: async () => undefined,

@@ -7,20 +7,27 @@ import { promisify } from 'node:util';
 const ROOT = resolve(import.meta.dirname, '../..');
 const VENV = '.cache/bench-python';
 const PYTHON = join(ROOT, VENV, 'bin/python');
+/** A refresh or a check: minutes mean that it hangs. */
+const ASK_MS_MAX = 120_000;
 
 export const INSTALL = `python3 -m venv ${VENV} && ${VENV}/bin/pip install -r bench/external/requirements.txt`;
 
-/** worker.py, which holds the rivals that are Python packages. */
-export class PythonWorker {
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #reader: Interface;
+/** What the last of stderr says that is told with an error. */
+const SAID_MAX = 300;
 
-  private constructor(child: ChildProcess) {
-    this.#child = child;
-    this.#reader = createInterface({ input: child.stdout! });
-    this.#lines = this.#reader[Symbol.asyncIterator]();
-  }
+interface Running {
+  child: ChildProcess;
+  reader: Interface;
+  lines: AsyncIterator<string>;
+  /** The end of what it wrote on stderr. */
+  said: string;
+}
+
+/** worker.py, which holds the rivals that are Python packages. One that ended is started anew: it keeps nothing. */
+export class PythonWorker {
+  #running: Running | null = null;
+
+  private constructor() {}
 
   /** Rejects with how to install what is missing. */
   static async start(): Promise<PythonWorker> {
@@ -31,25 +38,70 @@ export class PythonWorker {
         throw new Error(missing);
       },
     );
-    const script = join(import.meta.dirname, 'worker.py');
-    return new PythonWorker(spawn(PYTHON, [script], { stdio: ['pipe', 'pipe', 'ignore'] }));
+    return new PythonWorker();
   }
 
-  /** One command at a time. Rejects with what Python said. */
-  async ask<T>(command: Record<string, unknown>): Promise<T> {
-    this.#child.stdin!.write(`${JSON.stringify(command)}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done === true) throw new Error(`Python ended with ${this.#child.exitCode ?? this.#child.signalCode}`);
-    const answer = JSON.parse(value) as { ok: T } | { error: string };
-    if ('error' in answer) throw new Error(answer.error);
-    return answer.ok;
+  /** One command at a time. Rejects with what Python said, or when it has said nothing for `msMax`, and is ended then. */
+  async ask<T>(command: Record<string, unknown>, msMax = ASK_MS_MAX): Promise<T> {
+    this.#running ??= started();
+    const running = this.#running;
+    let late: NodeJS.Timeout | undefined;
+    try {
+      running.child.stdin!.write(`${JSON.stringify(command)}\n`);
+      const { value, done } = await Promise.race([
+        running.lines.next(),
+        new Promise<never>((_, reject) => {
+          late = setTimeout(
+            () => reject(new Error(`Python did not answer within ${msMax / 1_000} s${said(running)}`)),
+            msMax,
+          );
+        }),
+      ]);
+      if (done === true) {
+        const { exitCode, signalCode } = running.child;
+        throw new Error(`Python ended with ${exitCode ?? signalCode ?? 'no answer'}${said(running)}`);
+      }
+      const answer = JSON.parse(value) as { ok: T } | { error: string };
+      if ('ok' in answer) return answer.ok;
+      throw new PythonError(answer.error);
+    } catch (error) {
+      // What has not answered may answer the next question with this one's answer.
+      if (!(error instanceof PythonError)) await this.stop();
+      throw error;
+    } finally {
+      clearTimeout(late);
+    }
   }
 
   async stop(): Promise<void> {
-    this.#reader.close();
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((done) => this.#child.once('exit', done));
-    this.#child.kill('SIGKILL');
+    const running = this.#running;
+    this.#running = null;
+    if (running === null) return;
+    const { child, reader } = running;
+    reader.close();
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((done) => child.once('exit', done));
+    child.kill('SIGKILL');
     await gone;
   }
+}
+
+/** What a command said, which leaves Python as it was. */
+class PythonError extends Error {}
+
+function started(): Running {
+  const script = join(import.meta.dirname, 'worker.py');
+  const child = spawn(PYTHON, [script], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const reader = createInterface({ input: child.stdout! });
+  const running: Running = { child, reader, lines: reader[Symbol.asyncIterator](), said: '' };
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    running.said = (running.said + text).slice(-SAID_MAX);
+  });
+  // Writing to one that has ended: its end is told by `ask`.
+  child.stdin!.on('error', () => undefined);
+  return running;
+}
+
+function said({ said }: Running): string {
+  return said.trim() === '' ? '' : `: ${said.trim().replaceAll(/\s+/g, ' ')}`;
 }

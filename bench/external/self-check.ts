@@ -1,6 +1,6 @@
 import { type LatencyProfile, meanFirstByteMs } from '../../src/store/latency.ts';
 import { sum } from '../support/report.ts';
-import { BUCKET, type Stack } from './stack.ts';
+import type { Stack } from './stack.ts';
 
 const SMALL_GETS = 800;
 const SIDE_BY_SIDE = 16;
@@ -34,7 +34,7 @@ export async function selfCheck(
   { gets = SMALL_GETS } = {},
 ): Promise<SelfCheck> {
   const put = async (name: string, bytes: number) => {
-    const url = `${stack.direct}/${BUCKET}/self-check/${name}`;
+    const url = `${stack.direct}/${stack.bucket}/self-check/${name}`;
     const answer = await fetch(url, { method: 'PUT', body: new Uint8Array(bytes) });
     if (!answer.ok) throw new Error(`the bucket took no object: ${answer.status}`);
   };
@@ -80,9 +80,9 @@ export function showSelfCheck({ gets, expected, seen, ...rates }: SelfCheck): st
   return `Self-check, ${gets} bare GETs over the same way: expected ${ms(expected)}; seen ${ms(seen)}. MiB/s of one connection: expected ${mib(rates.expectedBytesPerSecond)}, seen ${mib(rates.seenBytesPerSecond)}.`;
 }
 
-async function got({ slow }: Stack, name: string) {
+async function got({ slow, bucket }: Stack, name: string) {
   const began = performance.now();
-  const answer = await fetch(`${slow}/${BUCKET}/self-check/${name}`);
+  const answer = await fetch(`${slow}/${bucket}/self-check/${name}`);
   const firstByteMs = performance.now() - began;
   for await (const _ of answer.body!) {
     // Only its end counts.

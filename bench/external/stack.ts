@@ -1,15 +1,20 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { mapParallel } from '../../src/core/concurrency.ts';
+import { openGcsStore } from '../../src/store/gcs.ts';
 import { LATENCY_PROFILES, type LatencyProfile } from '../../src/store/latency.ts';
-import { startEmulator } from '../../test/support/emulator.ts';
+import { isGiven, startEmulator } from '../../test/support/emulator.ts';
 import type { Asked, Draw, Ports, WireCounts } from './gateway.ts';
 import { startToxiproxy, type Toxiproxy } from './toxiproxy.ts';
 
-export const BUCKET = 'bench';
+/** At the same time, when a bucket is removed. */
+const DELETES = 16;
 
 /** A bucket over HTTP: client → toxiproxy (bandwidth) → gateway (time to first byte) → emulator. */
 export interface Stack {
+  /** Its name: new each time, because the emulator may be somebody's own, with what another run has left. */
+  bucket: string;
   /** Without latency, for preparing and checking; and with it, for measuring. */
   direct: string;
   slow: string;
@@ -30,7 +35,10 @@ export async function startStack(profile: LatencyProfile): Promise<Stack> {
   try {
     const emulator = await startEmulator();
     stops.push(() => emulator.stop());
-    await makeBucket(emulator.endpoint, BUCKET);
+    const bucket = `bench-${crypto.randomUUID()}`;
+    await makeBucket(emulator.endpoint, bucket);
+    // Of the others nothing is left: they end with us.
+    if (isGiven(emulator)) stops.push(() => removeBucket(emulator.endpoint, bucket).catch(() => undefined));
     const gateway = await startGateway(emulator.endpoint);
     stops.push(gateway.stop);
     const proxy = await startToxiproxy();
@@ -40,6 +48,7 @@ export async function startStack(profile: LatencyProfile): Promise<Stack> {
       bytesPerSecond: profile.bandwidth_bytes_per_second,
     });
     return {
+      bucket,
       direct: gateway.url,
       slow: `http://127.0.0.1:${slow}`,
       proxy,
@@ -59,7 +68,22 @@ export async function makeBucket(endpoint: string, name: string): Promise<void> 
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ name }),
   });
-  if (!made.ok) throw new Error(`the emulator made no bucket: ${made.status}`);
+  if (!made.ok) throw new Error(`the emulator made no bucket: ${made.status} ${await made.text()}`);
+}
+
+/** With all that is in it. */
+async function removeBucket(endpoint: string, bucket: string): Promise<void> {
+  const store = await openGcsStore({ bucket, endpoint });
+  let pageToken: string | undefined;
+  do {
+    const page = await store.list({ prefix: '', pageToken });
+    await mapParallel(page.items, DELETES, ({ key, generation }) =>
+      store.delete(key, { ifGeneration: generation }),
+    );
+    pageToken = page.next ?? undefined;
+  } while (pageToken !== undefined);
+  await store.close();
+  await fetch(`${endpoint}/storage/v1/b/${bucket}`, { method: 'DELETE' });
 }
 
 export interface Gateway extends Pick<Stack, 'draw' | 'counted' | 'stop'> {
@@ -81,13 +105,20 @@ export async function startGateway(upstream: string): Promise<Gateway> {
 }
 
 async function ask<T>(gateway: ChildProcess, asked: Asked): Promise<T> {
-  const answer = once(gateway, 'message');
-  gateway.send(asked);
-  return (await answer)[0] as T;
+  const ended = new AbortController();
+  const onExit = () => ended.abort(new Error('the gateway ended'));
+  gateway.once('exit', onExit);
+  try {
+    const answer = once(gateway, 'message', { signal: ended.signal });
+    gateway.send(asked);
+    return (await answer)[0] as T;
+  } finally {
+    gateway.off('exit', onExit);
+  }
 }
 
 /** For counting rounds: every request takes as long as any other. */
-export const EVEN_MS = 50;
+export const EVEN_MS = 250;
 const even = { p50: EVEN_MS, p99: EVEN_MS };
 export const EVEN: LatencyProfile = {
   ...LATENCY_PROFILES.none,
@@ -95,9 +126,13 @@ export const EVEN: LatencyProfile = {
   first_byte_ms: { get: even, head: even, put: even, delete: even, list: even },
 };
 
+/** Timers may be early by a ms or two. */
+const EARLY_MS = 5;
+
 /**
- * Requests of which each came no earlier than the answer to the one before could have reached the client: the longest
- * chain there may have been, where every answer took `latencyMs`.
+ * Requests one after the other, where every answer took `latencyMs`: the longest chain in which each came no earlier than
+ * the answer to the one before can have reached the client. Never too few; exact as long as requests of one wave come
+ * less than the latency apart, which is why it is a long one.
  */
 export function roundsOf(arrivals: readonly number[], latencyMs: number): number {
   let rounds = 0;
@@ -105,8 +140,7 @@ export function roundsOf(arrivals: readonly number[], latencyMs: number): number
   for (const at of arrivals) {
     if (at < next) continue;
     rounds++;
-    // A little less than the latency: timers may be early by a ms or two.
-    next = at + latencyMs * 0.95;
+    next = at + latencyMs - EARLY_MS;
   }
   return rounds;
 }

@@ -22,7 +22,8 @@ import slatedb.uniffi as sl
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
-BUCKET = "bench"
+# Of the command that is being answered.
+BUCKET = ""
 ROWS_AT_ONCE = 10_000
 
 
@@ -49,20 +50,22 @@ def object_store_config(base):
 class Delta:
     def __init__(self, checkpoint):
         self.checkpoint = checkpoint
-        self.uri = f"gs://{BUCKET}/rival/delta-{'checkpoint' if checkpoint else 'commit'}"
+
+    def uri(self):
+        return f"gs://{BUCKET}/rival/delta-{'checkpoint' if self.checkpoint else 'commit'}"
 
     def prepare(self, base, folder):
         table = pa.concat_tables(pq.read_table(file) for file in files(folder))
         options = object_store_config(base)
         properties = WriterProperties(compression="ZSTD", compression_level=3)
         write_deltalake(
-            self.uri, table, partition_by=["org_id"], storage_options=options, writer_properties=properties
+            self.uri(), table, partition_by=["org_id"], storage_options=options, writer_properties=properties
         )
         if self.checkpoint:
-            DeltaTable(self.uri, storage_options=options).create_checkpoint()
+            DeltaTable(self.uri(), storage_options=options).create_checkpoint()
 
     async def refresh(self, base, org):
-        table = DeltaTable(self.uri, storage_options=object_store_config(base))
+        table = DeltaTable(self.uri(), storage_options=object_store_config(base))
         # Picks files by their partition. `filters` would also look at every row of them again: as many requests, more time.
         return table.to_pyarrow_table(partitions=[("org_id", "=", org)])
 
@@ -223,11 +226,12 @@ def difference(found, expected):
 
 
 def answer(asked):
-    global SCHEMA
+    global BUCKET, SCHEMA
     if asked["do"] == "versions":
         from importlib.metadata import version
 
         return {name: version(name) for name in ("deltalake", "slatedb", "duckdb", "pyarrow")}
+    BUCKET = asked["bucket"]
     rival = RIVALS[asked["rival"]]
     if asked["do"] == "prepare":
         rival.prepare(asked["base"], asked["folder"])

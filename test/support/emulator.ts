@@ -44,7 +44,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
  * `fake-gcs-server` on the PATH, the same built once by `go install` into `.cache/`. Rejects with why there is none.
  */
 export async function startEmulator(): Promise<Emulator> {
-  const given = process.env.RUNFOLD_GCS_ENDPOINT;
+  const given = process.env[GIVEN];
   if (given) return await running(given);
   const problems: string[] = [];
   for (const source of [inContainer, fromBinary]) {
@@ -57,11 +57,18 @@ export async function startEmulator(): Promise<Emulator> {
   throw new Error(`no GCS emulator: ${problems.join('; ')}`);
 }
 
+const GIVEN = 'RUNFOLD_GCS_ENDPOINT';
+
+/** Whether it is somebody's own, which goes on when we have ended. */
+export function isGiven({ source }: Pick<Emulator, 'source'>): boolean {
+  return source === GIVEN;
+}
+
 async function running(endpoint: string): Promise<Emulator> {
   await fetch(new URL('/storage/v1/b?project=test', endpoint), {
     signal: AbortSignal.timeout(HEALTHY_MS_MAX),
   });
-  return { endpoint, source: 'RUNFOLD_GCS_ENDPOINT', stop: async () => {} };
+  return { endpoint, source: GIVEN, stop: async () => {} };
 }
 
 async function inContainer(): Promise<Emulator> {
