@@ -1,3 +1,4 @@
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { printError } from '../src/cli/run.ts';
@@ -14,6 +15,8 @@ interface Entry {
   about: string | null;
   /** Further words of the command line are its own. */
   takesFiles?: true;
+  /** Has something to profile. */
+  profiles?: true;
   load(): Promise<{ run: Scenario }>;
 }
 
@@ -25,10 +28,12 @@ const SCENARIOS: Record<string, Entry> = {
   },
   scale: {
     about: 'What grows with an org and a bucket, beside the figures to reach',
+    profiles: true,
     load: () => import('./scale.ts'),
   },
   'cold-refresh': {
     about: 'One cold refresh against what one would use instead',
+    profiles: true,
     load: () => import('./cold-refresh.ts'),
   },
   service: {
@@ -37,6 +42,7 @@ const SCENARIOS: Record<string, Entry> = {
   },
   backfill: {
     about: 'Runs per second that one backfill process indexes',
+    profiles: true,
     load: () => import('./backfill.ts'),
   },
   rivals: {
@@ -75,23 +81,26 @@ const SCENARIOS: Record<string, Entry> = {
   'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
 };
 
-const HELP = `Usage: npm run bench -- <scenario> [options]
+const HELP = `Usage: npm run -s bench -- <scenario> [options]
 
 Scenarios:
 ${Object.entries(SCENARIOS)
   .flatMap(([name, { about }]) => (about === null ? [] : `  ${name.padEnd(13)} ${about}`))
   .join('\n')}
 
-  --json            the report as JSON on stdout, for keeping
+  --out FILE        the report as JSON in a file, for keeping, beside the table on the terminal
+  --json            the report as JSON on stdout
   --quick           smaller and fewer: to see that it works, not to quote
   --full            also what takes half an hour
-  --profile         CPU profiles into bench/out/, and their top functions
+  --profile         CPU profiles into bench/out/, and their top functions: ${Object.entries(SCENARIOS)
+    .flatMap(([name, { profiles }]) => (profiles ? name : []))
+    .join(', ')}
   --latency NAME    none, lan, gcs (default), or a JSON file of measured percentiles
   --prices FILE     a price table like bench/prices.json, which is the default
   --seed N          default 1
 `;
 
-const USAGE_HINT = 'npm run bench -- --help lists scenarios and options.';
+const USAGE_HINT = 'npm run -s bench -- --help lists scenarios and options.';
 
 async function main(): Promise<number> {
   const { values, positionals } = parsed();
@@ -105,12 +114,17 @@ async function main(): Promise<number> {
   if (args.length > 0 && scenario.takesFiles !== true) {
     throw new InputError(`${name} takes no further words: "${args.join(' ')}".`, { hint: USAGE_HINT });
   }
+  if (values.profile === true && scenario.profiles !== true) {
+    throw new InputError(`${name} has no --profile.`, { hint: USAGE_HINT });
+  }
+  if (values.out !== undefined) checkOut(values.out);
   const child = childOptions(name, scenario, values.options);
   const latency = latencyProfile(values.latency);
   const seed = seedOf(values.seed);
   const prices = readPrices(values.prices);
   const { run } = await scenario.load();
   const progress = startBenchProgress(name);
+  exitOnSignals(progress.stop);
   const began = performance.now();
   const report = await run({
     quick: values.quick ?? false,
@@ -124,12 +138,50 @@ async function main(): Promise<number> {
     onProgress: progress.update,
   }).finally(() => progress.stop());
   const tookSeconds = Math.round((performance.now() - began) / 1_000);
-  process.stdout.write(
-    values.json === true
-      ? `${JSON.stringify({ scenario: name, ...circumstancesOf({ latency, prices, seed }), took_seconds: tookSeconds, ...report }, null, 2)}\n`
-      : show(report),
-  );
+  // What was made of kept results has been measured elsewhere: latency and prices are told there.
+  const circumstances = scenario.takesFiles === true ? {} : circumstancesOf({ latency, prices, seed });
+  const kept = { scenario: name, ...circumstances, took_seconds: tookSeconds, ...report };
+  const json = `${JSON.stringify(kept, null, 2)}\n`;
+  if (values.out !== undefined) keep(values.out, json);
+  process.stdout.write(values.json === true ? json : show(report));
   return 0;
+}
+
+/** Before minutes are spent: the file must be one that can be written. */
+function checkOut(path: string): void {
+  try {
+    closeSync(openSync(path, 'a'));
+  } catch (cause) {
+    throw new InputError(`--out ${path} cannot be written: ${(cause as NodeJS.ErrnoException).code}.`, {
+      hint: 'Name a file in a folder that exists.',
+      cause,
+    });
+  }
+}
+
+/** A report that has been measured is not lost to a full disk. */
+function keep(path: string, json: string): void {
+  try {
+    writeFileSync(path, json);
+  } catch (error) {
+    process.stderr.write(
+      `${path} could not be written, so the report follows: ${errorMessage(error)}\n${json}`,
+    );
+    process.exitCode = 1;
+  }
+}
+
+/** Ends by the way of every end, on which folders are removed and servers stopped: a signal alone would leave them. */
+function exitOnSignals(stop: () => void): void {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    process.once(signal, () => {
+      stop();
+      process.exit(code);
+    });
+  }
 }
 
 function parsed() {
@@ -138,6 +190,7 @@ function parsed() {
       allowPositionals: true,
       options: {
         json: { type: 'boolean' },
+        out: { type: 'string' },
         quick: { type: 'boolean' },
         full: { type: 'boolean' },
         profile: { type: 'boolean' },
@@ -201,7 +254,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 main().then(
   (code) => {
-    process.exitCode = code;
+    process.exitCode ??= code;
   },
   (error: unknown) => {
     process.exitCode = printError(error, !isRunfoldError(error));

@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defaultLimits } from '../src/core/limits.ts';
 import { openFileStore } from '../src/store/file.ts';
@@ -15,6 +13,7 @@ import { SkippingClock } from './support/clock.ts';
 import { copyObjects } from './support/copy.ts';
 import { type Report, type ScenarioOptions, showSpread, sum, thousands } from './support/report.ts';
 import { addStrangers } from './support/strangers.ts';
+import { temporaryFolder } from './support/temporary.ts';
 import { type BenchWorld, benchWorld, buildOrg, type OrgSize, tailOf } from './support/world.ts';
 
 const ORG = 'org';
@@ -33,12 +32,13 @@ interface Line {
   reached: boolean | null;
 }
 
-/** Issue 4's figures. Ratios are within this run; a figure that does not depend on the machine says so by being a count. */
+/** Figures beside those to reach. Ratios are within this run; a figure that does not depend on the machine says so by being a count. */
 export async function run(options: ScenarioOptions): Promise<Report> {
   const { quick } = options;
   const total = 5;
   const step = (done: number, label: string) => options.onProgress(done, total, label);
-  const dir = await mkdtemp(join(tmpdir(), 'runfold-scale-'));
+  const folder = temporaryFolder('runfold-scale-');
+  const dir = folder.path;
   try {
     step(0, 'building an org through folds');
     const builds = await measureBuilds(options, dir, (runs) =>
@@ -94,7 +94,7 @@ export async function run(options: ScenarioOptions): Promise<Report> {
       data: { lines, refreshes, fold, builds, smallFolds, loaded, history, moreParts },
     };
   } finally {
-    await rm(dir, { recursive: true, force: true });
+    folder.remove();
   }
 }
 

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Projection } from '../../src/runs/projection.ts';
+import { endWithUs } from '../support/end-with-us.ts';
 import { inTurn } from '../support/in-turn.ts';
 import { firstDifference, otherRows } from '../support/same-rows.ts';
 import type { Asked, Told } from './child.ts';
@@ -88,10 +89,12 @@ export async function differenceInFreshProcess(
 /** One refresh by a process that begins now: `totalMs` from its start until its answer is here. */
 export async function inFreshProcess(asked: Asked): Promise<{ told: Told; totalMs: number }> {
   const began = performance.now();
-  const child = spawn(process.execPath, [CHILD, JSON.stringify(asked)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, NODE_COMPILE_CACHE: CACHE },
-  });
+  const child = endWithUs(
+    spawn(process.execPath, [CHILD, JSON.stringify(asked)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, NODE_COMPILE_CACHE: CACHE },
+    }),
+  );
   let text = '';
   let totalMs = Number.NaN;
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { promisify } from 'node:util';
+import { endWithUs } from '../support/end-with-us.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const VENV = '.cache/bench-python';
@@ -91,7 +92,7 @@ class PythonError extends Error {}
 
 function started(): Running {
   const script = join(import.meta.dirname, 'worker.py');
-  const child = spawn(PYTHON, [script], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = endWithUs(spawn(PYTHON, [script], { stdio: ['pipe', 'pipe', 'pipe'] }));
   const reader = createInterface({ input: child.stdout! });
   const running: Running = { child, reader, lines: reader[Symbol.asyncIterator](), said: '' };
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {

@@ -5,6 +5,7 @@ import { mapParallel } from '../../src/core/concurrency.ts';
 import { openGcsStore } from '../../src/store/gcs.ts';
 import { LATENCY_PROFILES, type LatencyProfile } from '../../src/store/latency.ts';
 import { isGiven, startEmulator } from '../../test/support/emulator.ts';
+import { endWithUs } from '../support/end-with-us.ts';
 import type { Asked, Draw, Ports, WireCounts } from './gateway.ts';
 import { startToxiproxy, type Toxiproxy } from './toxiproxy.ts';
 
@@ -93,7 +94,7 @@ export interface Gateway extends Pick<Stack, 'draw' | 'counted' | 'stop'> {
 }
 
 export async function startGateway(upstream: string): Promise<Gateway> {
-  const child = fork(join(import.meta.dirname, 'gateway.ts'));
+  const child = endWithUs(fork(join(import.meta.dirname, 'gateway.ts')));
   const { direct, slow } = await ask<Ports>(child, { upstream });
   return {
     url: `http://127.0.0.1:${direct}`,

@@ -1,12 +1,11 @@
-import { rmSync } from 'node:fs';
-import { mkdtemp, readdir, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Limits } from '../../src/core/limits.ts';
 import { readManifest } from '../../src/manifest/manifest-store.ts';
 import { openFileStore } from '../../src/store/file.ts';
 import { SkippingClock } from '../support/clock.ts';
 import type { Report, ScenarioOptions } from '../support/report.ts';
+import { temporaryFolder } from '../support/temporary.ts';
 import { benchWorld, buildOrg, type OrgSize } from '../support/world.ts';
 
 export interface BuildOptions {
@@ -34,12 +33,13 @@ export interface Built {
 /** A child of `scale`: builds one org on a file store, whose bytes are not in this process' memory. */
 export async function run({ child }: ScenarioOptions): Promise<Report> {
   const { size, dir, limits = {} } = child as BuildOptions;
-  const root = dir ?? (await mkdtemp(join(tmpdir(), 'runfold-bench-')));
+  const folder = dir === undefined ? temporaryFolder('runfold-bench-') : null;
+  const root = dir ?? folder!.path;
   try {
     const data = await build(size, root, limits);
     return { title: 'build', head: [], rows: [], notes: [], data };
   } finally {
-    if (dir === undefined) rmSync(root, { recursive: true, force: true });
+    folder?.remove();
   }
 }
 

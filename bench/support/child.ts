@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { endWithUs } from './end-with-us.ts';
 
 /**
  * Runs one part of a bench as a process of its own, so that its memory is its own: `name` is a hidden scenario of
@@ -11,10 +12,11 @@ export async function inChild<T>(
   { flags = [], onProgress }: { flags?: readonly string[]; onProgress?: (done: number) => void } = {},
 ): Promise<T> {
   const main = join(import.meta.dirname, '../main.ts');
-  const child = spawn(
-    process.execPath,
-    [...flags, main, name, '--json', '--options', JSON.stringify(options)],
-    { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] },
+  const child = endWithUs(
+    spawn(process.execPath, [...flags, main, name, '--json', '--options', JSON.stringify(options)], {
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    }),
+    'SIGTERM',
   );
   const chunks: Buffer[] = [];
   child.stdout!.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { basename, join } from 'node:path';
+import { errorMessage } from '../../src/core/errors.ts';
 
 /** Where profiles and other results of a run go; not for keeping. */
 export const OUT_DIR = join(import.meta.dirname, '../out');
@@ -19,9 +20,7 @@ export async function profiled<T>(
   const result = await work();
   const { profile } = await session.post('Profiler.stop');
   session.disconnect();
-  mkdirSync(OUT_DIR, { recursive: true });
-  const file = join(OUT_DIR, `${name}.cpuprofile`);
-  writeFileSync(file, JSON.stringify(profile));
+  const kept = write(name, JSON.stringify(profile));
   const nodes = new Map(profile.nodes.map((node) => [node.id, node.callFrame]));
   const selfUs = new Map<string, number>();
   let totalUs = 0;
@@ -37,8 +36,20 @@ export async function profiled<T>(
   return {
     result,
     notes: [
-      `CPU profile of ${name}: ${file}`,
+      `CPU profile of ${name}: ${kept}`,
       ...top.map(([label, us]) => `  ${((100 * us) / totalUs).toFixed(1).padStart(5)} %  ${label}`),
     ],
   };
+}
+
+/** Where it lies, or why it does not: what was measured meanwhile is not lost for it. */
+function write(name: string, profile: string): string {
+  const file = join(OUT_DIR, `${name}.cpuprofile`);
+  try {
+    mkdirSync(OUT_DIR, { recursive: true });
+    writeFileSync(file, profile);
+    return file;
+  } catch (error) {
+    return `not written, ${errorMessage(error)}`;
+  }
 }

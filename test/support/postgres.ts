@@ -143,7 +143,8 @@ async function otherUser() {
 function stopping(child: ChildProcess, dir: string): () => Promise<void> {
   const quit = () => {
     child.kill('SIGQUIT');
-    rmSync(dir, { recursive: true, force: true });
+    // It may still write while it ends.
+    rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   };
   process.once('exit', quit);
   return async () => {
