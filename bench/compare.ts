@@ -17,7 +17,9 @@ const SKIPPED = ['min', 'max', 'samples'];
 /** Figures of two kept results (`--json`) side by side, where they differ. */
 export async function run({ args }: ScenarioOptions): Promise<Report> {
   if (args.length !== 2) {
-    throw new InputError('Two results are compared.', { hint: 'npm run bench -- compare OLD.json NEW.json' });
+    throw new InputError('Two results are compared.', {
+      hint: 'npm run bench -- compare OLD.json NEW.json',
+    });
   }
   const [old, now] = args.map((path) => readKept(path)) as [Kept, Kept];
   if (old.scenario !== now.scenario) {

@@ -81,7 +81,7 @@ const SCENARIOS: Record<string, Entry> = {
   'scale:loaded': { about: null, load: () => import('./scale/loaded.ts') },
 };
 
-const HELP = `Usage: npm run -s bench -- <scenario> [options]
+const HELP = `Usage: npm run bench -- <scenario> [options]
 
 Scenarios:
 ${Object.entries(SCENARIOS)
@@ -89,7 +89,7 @@ ${Object.entries(SCENARIOS)
   .join('\n')}
 
   --out FILE        the report as JSON in a file, for keeping, beside the table on the terminal
-  --json            the report as JSON on stdout
+  --json            the report as JSON on stdout; npm is silent with npm run -s bench
   --quick           smaller and fewer: to see that it works, not to quote
   --full            also what takes half an hour
   --profile         CPU profiles into bench/out/, and their top functions: ${Object.entries(SCENARIOS)
@@ -100,7 +100,7 @@ ${Object.entries(SCENARIOS)
   --seed N          default 1
 `;
 
-const USAGE_HINT = 'npm run -s bench -- --help lists scenarios and options.';
+const USAGE_HINT = 'npm run bench -- --help lists scenarios and options.';
 
 async function main(): Promise<number> {
   const { values, positionals } = parsed();

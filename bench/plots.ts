@@ -28,7 +28,7 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   );
   if (results.length === 0 || more.length > 0) {
     throw new InputError('Results to plot, and at most one directory.', {
-      hint: 'npm run bench -- cold-refresh --json > FILE.json, then plots FILE.json.',
+      hint: 'npm run bench -- cold-refresh --out FILE.json, then plots FILE.json.',
     });
   }
   const all = results.map((path) => readKept(path));
@@ -65,7 +65,7 @@ function plotsOf({ scenario, data }: Kept, path: string): Plot[] {
     return Object.hasOwn(PLOTS, scenario) ? PLOTS[scenario]!(data) : [];
   } catch (cause) {
     throw new InputError(`${path} does not hold what a result of "${scenario}" holds.`, {
-      hint: 'Take it again with this version: --json > FILE.json.',
+      hint: 'Take it again with this version: --out FILE.json.',
       cause,
     });
   }

@@ -34,7 +34,7 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
 function whole({ head, rows, scenario }: Kept, path: string, form: Form): string {
   if (head === undefined || rows === undefined) {
     throw new InputError(`${path} has no table.`, {
-      hint: `Take "${scenario}" again with this version: --json > FILE.json.`,
+      hint: `Take "${scenario}" again with this version: --out FILE.json.`,
     });
   }
   let of = '';

@@ -2,14 +2,28 @@ import { z } from 'zod';
 import { type Clock, throwIfAborted } from '../core/clock.ts';
 import { InputError, StoreError } from '../core/errors.ts';
 import { type Random, seededRandom, uniform } from '../core/random.ts';
-import type { CallOptions, ListPage, ObjectStore } from './object-store.ts';
+import {
+  type CallOptions,
+  LIST_PAGE_MAX,
+  type ListOptions,
+  type ListPage,
+  type ObjectStore,
+} from './object-store.ts';
 
 export const OPERATIONS = ['get', 'head', 'put', 'delete', 'list'] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
+/** Slower than this is no store, but a slip of units. */
+const MS_MAX = 600_000;
+const ms = z.number().nonnegative().max(MS_MAX);
+
 const percentiles = z
-  .strictObject({ p50: z.number().nonnegative(), p99: z.number().nonnegative() })
-  .refine(({ p50, p99 }) => p99 >= p50 && (p50 > 0 || p99 === 0), 'p99 must not be below p50');
+  .strictObject({ p50: ms, p99: ms })
+  .refine(({ p50, p99 }) => p99 >= p50, 'p99 must not be below p50')
+  .refine(
+    ({ p50, p99 }) => p50 > 0 || p99 === 0,
+    'p50 must be above 0 where p99 is: no lognormal distribution has a median of 0',
+  );
 
 const firstByte = z.strictObject({
   get: percentiles,
@@ -26,10 +40,12 @@ const profileSchema = z.strictObject({
   /** Of one request's body, either way; null: bodies take no time. */
   bandwidth_bytes_per_second: z.number().positive().nullable(),
   /** What each item of a LIST page adds: server time, and bytes on the wire besides its custom metadata. */
-  list_item_ms: z.number().nonnegative(),
+  list_item_ms: ms,
   list_item_bytes: z.number().nonnegative(),
   /** A name that changed less than this long ago refuses the next change with 429; 0: no such limit. */
-  name_interval_ms: z.number().nonnegative(),
+  name_interval_ms: ms,
+  /** Items of a LIST page at the most, whatever is asked for. */
+  list_page_items: z.number().int().positive().max(LIST_PAGE_MAX),
 });
 /** How slow a store is. Also the format of a file of measured percentiles: see `parseLatencyProfile`. */
 export type LatencyProfile = z.infer<typeof profileSchema>;
@@ -57,6 +73,7 @@ export const LATENCY_PROFILES: Readonly<Record<'none' | 'lan' | 'gcs', LatencyPr
     list_item_ms: 0,
     list_item_bytes: 0,
     name_interval_ms: 0,
+    list_page_items: LIST_PAGE_MAX,
   },
   /** A store on flash in the same building, over 10 GbE. Round figures, not measured on any product. */
   lan: {
@@ -72,27 +89,38 @@ export const LATENCY_PROFILES: Readonly<Record<'none' | 'lan' | 'gcs', LatencyPr
     list_item_ms: 0.002,
     list_item_bytes: 700,
     name_interval_ms: 0,
+    list_page_items: LIST_PAGE_MAX,
   },
   /**
-   * A regional GCS bucket read from the same region. Medians: the geometric middle of the ranges that are
-   * published: metadata 12–18 ms, small GET 30–80, LIST 60–100, small PUT 80–200, 190 MiB/s per
-   * stream, one mutation per second and name. Assumptions, because published estimates vary: p99 is three times the
-   * median; DELETE is as a GET; uploads have the bandwidth of downloads; an item of a page costs 0.02 ms and, as JSON
-   * with its standard fields, 700 bytes. Measure your own bucket, and pass the figures in a file.
+   * A regional GCS bucket read from the same region. What each figure rests on, as of November 2026, and what is an
+   * estimate, stands beside it; docs/PERFORMANCE.md has the links and dates. Ranges are estimates where nothing is
+   * named: medians are their geometric middles. Measure your own bucket (`runfold probe`), and pass the figures in a file.
    */
   gcs: {
     name: 'gcs',
+    // p99 is three times p50: 62 and 191 ms in the one sample that Cloud Storage's engineers have answered for
+    // (googleapis/google-cloud-dotnet#882, 2017).
     first_byte_ms: {
+      // 30 to 80; the same sample's 62 lies within.
       get: { p50: 49, p99: 147 },
+      // 12 to 18: an estimate.
       head: { p50: 15, p99: 45 },
+      // 80 to 200; 150 to 250 for two small objects in googleapis/nodejs-storage#2210 (2023).
       put: { p50: 126, p99: 378 },
+      // An assumption: as a GET.
       delete: { p50: 49, p99: 147 },
+      // 60 to 100: an estimate.
       list: { p50: 77, p99: 231 },
     },
+    // An estimate of one stream's download; an assumption for uploads.
     bandwidth_bytes_per_second: 190 * 1024 ** 2,
+    // Assumptions: what an item adds, and the size of its standard fields as JSON.
     list_item_ms: 0.02,
     list_item_bytes: 700,
+    // "Quotas & limits" of Cloud Storage (cloud.google.com/storage/quotas): an object takes one update a second.
     name_interval_ms: 1_000,
+    // Documented for `maxResults` of objects.list (cloud.google.com/storage/docs/json_api/v1/objects/list).
+    list_page_items: LIST_PAGE_MAX,
   },
 };
 
@@ -165,6 +193,10 @@ export function latency(store: ObjectStore, { profile, clock, random }: LatencyO
     return bandwidth === null ? 0 : (bytes / bandwidth) * 1_000;
   }
 
+  function withPage(options: ListOptions): ListOptions {
+    return { ...options, limit: Math.min(options.limit ?? LIST_PAGE_MAX, profile.list_page_items) };
+  }
+
   function pageMs(page: ListPage): number {
     let bytes = 0;
     for (const { key, metadata } of page.items) {
@@ -220,7 +252,7 @@ export function latency(store: ObjectStore, { profile, clock, random }: LatencyO
     put: (key, body, o = {}) =>
       write('put', key, body.length, o, () => store.put(key, body, { ...o, signal: undefined })),
     delete: (key, o) => write('delete', key, 0, o, () => store.delete(key, { ...o, signal: undefined })),
-    list: (o) => call('list', 0, o.signal, () => store.list(o), pageMs),
+    list: (o) => call('list', 0, o.signal, () => store.list(withPage(o)), pageMs),
     close: () => store.close(),
   };
 }

@@ -1,6 +1,6 @@
 import { type Clock, throwIfAborted } from '../core/clock.ts';
 import { mapParallel } from '../core/concurrency.ts';
-import { RunfoldError } from '../core/errors.ts';
+import { errorMessage, isRunfoldError, RunfoldError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { withDeadline } from '../core/retry.ts';
@@ -123,14 +123,32 @@ export async function probeStore(
 ): Promise<Probe> {
   const { clock, random, nameRestMs, limits } = options;
   const prefix = `probe/${uuidv7(clock.now(), random)}/`;
-  try {
-    return await measure(store, watch, prefix, options);
-  } finally {
+  const cleared = async () => {
     // A write that was given up may land yet, and what has just been made cannot be deleted yet.
     await withDeadline(clock, limits.requestDeadlineMs, undefined, () => watch.idle()).catch(() => undefined);
     if (nameRestMs > 0) await clock.sleep(nameRestMs);
     await clear(store, prefix, limits);
+  };
+  let probe: Probe;
+  try {
+    probe = await measure(store, watch, prefix, options);
+  } catch (error) {
+    // A store that cannot be written to cannot be cleaned up either: why it cannot is the first of both.
+    throw await cleared().then(
+      () => error,
+      (left: unknown) => withLeft(error, left),
+    );
   }
+  await cleared();
+  return probe;
+}
+
+function withLeft(error: unknown, left: unknown): unknown {
+  if (!isRunfoldError(error)) return error;
+  return new RunfoldError(error.code, `${error.message} ${errorMessage(left)}`, {
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    cause: error,
+  });
 }
 
 async function measure(

@@ -24,6 +24,8 @@ it.each([
   [['cost', '--seed', 'x'], '--seed x is no whole number'],
   [['cost', '--fast'], "Unknown option '--fast'"],
   [['cost', 'more'], 'takes no further words: "more"'],
+  [['cost', '--profile'], 'cost has no --profile'],
+  [['cost', '--out', join(dir, 'no', 'such.json')], 'cannot be written: ENOENT'],
   [['toString'], 'no scenario "toString"'],
   [['scale:build'], 'is started by its bench only'],
   [['compare', 'a', 'b'], 'a cannot be read: ENOENT'],

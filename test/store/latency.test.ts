@@ -129,6 +129,15 @@ describe('the latency store', () => {
     expect(clock.sleeping).toBe(0);
   });
 
+  it('gives pages of as many items as the profile says, and fewer where fewer are asked for', async () => {
+    const { store } = world({ ...none, list_page_items: 2 });
+    for (const key of ['a', 'b', 'c']) await store.put(key, new Uint8Array());
+    const first = await store.list({ prefix: '' });
+    expect(first.items.map(({ key }) => key)).toEqual(['a', 'b']);
+    expect((await store.list({ prefix: '', pageToken: first.next! })).items).toHaveLength(1);
+    expect((await store.list({ prefix: '', limit: 1 })).items).toHaveLength(1);
+  });
+
   it('without latency no time passes', async () => {
     const { store, timed } = world(none);
     expect(await timed(() => store.list({ prefix: '' }))).toBe(0);
@@ -155,8 +164,16 @@ describe('a latency profile from a file', () => {
     ['percentiles the wrong way round', { first_byte_ms: { get: { p50: 20, p99: 10 } } }],
     ['text for a number', { list_item_ms: '1' }],
     ['no object', null],
-  ])('refuses %s, and names the file', (_, json) => {
+    ['a p99 of more than ten minutes', { first_byte_ms: { put: { p50: 1, p99: 1e300 } } }],
+    [
+      'a median of 0 below a p99 that is not',
+      { first_byte_ms: { put: { p50: 0, p99: 10 } } },
+      /p50 must be above 0/,
+    ],
+    ['pages of more items than a store gives', { list_page_items: 5_000 }],
+  ])('refuses %s, and names the file', (_, json, message = /./) => {
     expect(() => parseLatencyProfile('probe.json', json)).toThrow(/^probe\.json is no latency profile/);
+    expect(() => parseLatencyProfile('probe.json', json)).toThrow(message);
   });
 });
 

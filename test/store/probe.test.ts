@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SkippingClock } from '../../bench/support/clock.ts';
+import { StoreError } from '../../src/core/errors.ts';
 import { limits } from '../../src/core/limits.ts';
 import { seededRandom } from '../../src/core/random.ts';
 import { counting, noRequests, type RequestCounts } from '../../src/store/counting.ts';
@@ -112,5 +113,13 @@ describe('probing a store', () => {
       delete: async () => ({ outcome: 'unknown', cause: new Error('lost') }),
     }));
     await expect(probe(1)).rejects.toThrow(/Objects under probe\/.* may be left/);
+    const missing = slowStore(noRequests(), (store) => ({
+      ...passThrough(store),
+      put: () => Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.')),
+      list: () => Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.')),
+    }));
+    await expect(missing.probe(1)).rejects.toThrow(
+      /^There is no such bucket\. Objects under probe\/.* may be left/,
+    );
   });
 });

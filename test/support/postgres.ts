@@ -85,6 +85,8 @@ async function fromBinaries(): Promise<PostgresServer> {
   const as = await otherUser();
   const dir = mkdtempSync(join(tmpdir(), 'runfold-pg-'));
   const data = join(dir, 'data');
+  const remove = () => rmSync(dir, { recursive: true, force: true });
+  process.once('exit', remove);
   try {
     await as.give(dir);
     const init = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-N'];
@@ -101,8 +103,10 @@ async function fromBinaries(): Promise<PostgresServer> {
     });
     return { url, source: join(bin, 'postgres'), stop };
   } catch (error) {
-    rmSync(dir, { recursive: true, force: true });
+    remove();
     throw error;
+  } finally {
+    process.off('exit', remove);
   }
 }
 
