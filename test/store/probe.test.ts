@@ -115,8 +115,10 @@ describe('probing a store', () => {
     await expect(probe(1)).rejects.toThrow(/Objects under probe\/.* may be left/);
     const missing = slowStore(noRequests(), (store) => ({
       ...passThrough(store),
-      put: () => Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.')),
-      list: () => Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.')),
+      put: () =>
+        Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.', { retryable: false })),
+      list: () =>
+        Promise.reject(new StoreError('STORE_FAILED', 'There is no such bucket.', { retryable: false })),
     }));
     await expect(missing.probe(1)).rejects.toThrow(
       /^There is no such bucket\. Objects under probe\/.* may be left/,
