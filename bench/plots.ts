@@ -5,8 +5,8 @@ import { compile } from 'vega-lite';
 import { InputError } from '../src/core/errors.ts';
 import { coldRefreshPlots } from './plots/cold-refresh.ts';
 import { costPlots, rivalPlots, writePathPlots } from './plots/others.ts';
-import { pageOf, sectionOf } from './plots/page.ts';
-import type { Plot } from './plots/plot.ts';
+import { idOf, pageOf, sectionOf } from './plots/page.ts';
+import { isDrawable, type Plot } from './plots/plot.ts';
 import { type Kept, readKept } from './support/kept.ts';
 import type { Report, ScenarioOptions } from './support/report.ts';
 
@@ -33,31 +33,48 @@ export async function run({ args }: ScenarioOptions): Promise<Report> {
   }
   const all = results.map((path) => readKept(path));
   const plotted = all.map((kept, i) => plotsOf(kept, results[i]!));
-  mkdirSync(directory, { recursive: true });
+  written(directory, () => mkdirSync(directory, { recursive: true }));
   const files: string[] = [];
   const sections: string[] = [];
+  const left: string[] = [];
   for (const [i, kept] of all.entries()) {
     const base = basename(results[i]!, '.json');
     const plots: string[] = [];
-    for (const { name, title, spec } of plotted[i]!) {
+    for (const plot of plotted[i]!) {
+      if (!isDrawable(plot)) {
+        left.push(`Not drawn, because ${base} has nothing for it: ${plot.title}.`);
+        continue;
+      }
+      const { name, title, spec } = plot;
       const titled = { title: { text: title, fontSize: 15 }, ...spec };
       const svg = await new View(parse(compile(titled).spec), { renderer: 'none' }).toSVG();
       const file = join(directory, `${base}-${name}.svg`);
-      writeFileSync(file, svg);
+      written(file, () => writeFileSync(file, svg));
       files.push(file);
       plots.push(svg);
     }
-    sections.push(sectionOf(kept, `${base}.json`, plots));
+    sections.push(sectionOf(idOf(all, i), kept, `${base}.json`, plots));
   }
   const page = join(directory, PAGE);
-  writeFileSync(page, pageOf(all, sections));
+  written(page, () => writeFileSync(page, pageOf(all, sections)));
   return {
     title: 'Plots',
     head: ['file'],
     rows: [...files, page].map((file) => [file]),
-    notes: [],
+    notes: left,
     data: { files: [...files, page] },
   };
+}
+
+function written(path: string, write: () => unknown): void {
+  try {
+    write();
+  } catch (cause) {
+    throw new InputError(`${path} cannot be written: ${(cause as NodeJS.ErrnoException).code}.`, {
+      hint: 'Name a directory that can be written to after the results.',
+      cause,
+    });
+  }
 }
 
 function plotsOf({ scenario, data }: Kept, path: string): Plot[] {

@@ -54,7 +54,7 @@ interface Line {
   dollarsPerMillion: number | null;
 }
 
-/** Milliseconds and dollars, the least of each column in bold, whoever has it. */
+/** Milliseconds and dollars, the least in bold of those in a column who give all rows, whoever has it. */
 function compact({ scenario, data }: Kept, path: string): string {
   const lines = (data as { results?: Line[] }).results ?? [];
   const isComparison = lines.every(
@@ -66,6 +66,11 @@ function compact({ scenario, data }: Kept, path: string): string {
     });
   }
   const of = lines.filter((line) => isShown(scenario, line.scenario));
+  if (of.length === 0) {
+    throw new InputError(`${path} has none of the scenarios of the short table: it is a quick one.`, {
+      hint: 'Say all, or take it again without --quick.',
+    });
+  }
   const scenarios = [...new Set(of.map((line) => line.scenario))];
   const rivals = [...new Set(of.map(({ rival }) => rival))];
   const at = (rival: string, name: string) =>
@@ -76,21 +81,23 @@ function compact({ scenario, data }: Kept, path: string): string {
       const line = at(rival, name);
       if (line === undefined) return 'not run';
       const column = of.filter((other) => other.scenario === name);
+      const most = Math.max(...column.map((other) => other.rows));
+      // Who answers from the newest runs alone is not as quick as who gives them all: it is said, and is not bold.
+      const fewer = line.rows < most;
+      const rows = fewer ? `, ${thousands(line.rows)} rows` : '';
+      const whole = fewer ? [] : column.filter((other) => other.rows === most);
       const ms = shown(
         line.ms.median,
-        column.map((other) => other.ms.median),
+        whole.map((other) => other.ms.median),
         showMs,
       );
-      // Who answers from the newest runs alone is not as quick as who gives them all: it is said where it is shown.
-      const fewer = line.rows < Math.max(...column.map((other) => other.rows));
-      const rows = fewer ? `, ${thousands(line.rows)} rows` : '';
       if (line.dollarsPerMillion === null) return `${ms}, a server${rows}`;
-      const dollars = column.flatMap((other) => other.dollarsPerMillion ?? []);
+      const dollars = whole.flatMap((other) => other.dollarsPerMillion ?? []);
       return `${ms}, ${shown(line.dollarsPerMillion, dollars, showDollars)}${rows}`;
     }),
   ]);
   return `${markdown(['median ms, $ per 10⁶ refreshes', ...scenarios], rows)}
-The least of a column is bold. Rows are said where somebody answers from fewer than others.
+Bold is the least of a column among those who answer from all rows. Rows are said where somebody answers from fewer.
 `;
 }
 

@@ -15,17 +15,24 @@ export function pageOf(all: readonly Kept[], sections: readonly string[]): strin
 <style>${STYLE}</style>
 <h1>runfold: measured</h1>
 <ul>
-${all.map((kept) => `<li><a href="#${escaped(kept.scenario)}">${escaped(titleOf(kept))}</a></li>`).join('\n')}
+${all.map((kept, i) => `<li><a href="#${idOf(all, i)}">${escaped(titleOf(kept))}</a></li>`).join('\n')}
 </ul>
 ${sections.join('\n')}
 </html>
 `;
 }
 
+/** A section's id: its scenario, and where there are several of one, their number. */
+export function idOf(all: readonly Kept[], i: number): string {
+  const { scenario } = all[i]!;
+  const before = all.slice(0, i).filter((kept) => kept.scenario === scenario).length;
+  return escaped(before === 0 ? scenario : `${scenario}-${before + 1}`);
+}
+
 /** `file`: the result's own, beside the page. */
-export function sectionOf(kept: Kept, file: string, plots: readonly string[]): string {
+export function sectionOf(id: string, kept: Kept, file: string, plots: readonly string[]): string {
   const { measured_at, machine, latency, seed, notes = [] } = kept;
-  return `<h2 id="${escaped(kept.scenario)}">${escaped(titleOf(kept))}</h2>
+  return `<h2 id="${id}">${escaped(titleOf(kept))}</h2>
 <p>${escaped(`${measured_at}, ${machine}, latency profile ${latency}, seed ${seed}`)}. <a href="${escaped(file)}">All figures</a>.</p>
 ${plots.map((svg) => `<p>${svg}</p>`).join('\n')}
 ${tableOf(kept)}

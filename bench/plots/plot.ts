@@ -4,7 +4,14 @@ export interface Plot {
   /** Of its file, after the result's own name. */
   name: string;
   title: string;
-  spec: TopLevelSpec;
+  /** Null: there is nothing to draw. */
+  spec: TopLevelSpec | null;
+}
+
+type Drawable = Plot & { spec: TopLevelSpec };
+
+export function isDrawable(plot: Plot): plot is Drawable {
+  return plot.spec !== null;
 }
 
 const WIDTH = 560;
@@ -51,8 +58,10 @@ interface Axis {
 
 type Value = Record<string, unknown> & { rival: string };
 
-/** One line per rival. */
-export function lines(values: readonly object[], x: Axis, y: Axis): TopLevelSpec {
+/** One line per rival. What has no logarithm has no place on the plot; null where nothing has. */
+export function lines(all: readonly object[], x: Axis, y: Axis): TopLevelSpec | null {
+  const values = (all as Value[]).filter((value) => [x, y].every((axis) => hasPlace(axis, value)));
+  if (values.length === 0) return null;
   const there = RIVALS.filter(([name]) => values.some((value) => (value as Value).rival === name));
   const domain = there.map(([name]) => name);
   const sorted = [...(values as Value[])].sort((a, b) => domain.indexOf(a.rival) - domain.indexOf(b.rival));
@@ -88,6 +97,11 @@ export function lines(values: readonly object[], x: Axis, y: Axis): TopLevelSpec
   };
 }
 
+function hasPlace({ field, type = 'log' }: Axis, value: Value): boolean {
+  const number = value[field];
+  return typeof number === 'number' && Number.isFinite(number) && (type === 'symlog' || number > 0);
+}
+
 function axisOf({ field, title, type = 'log' }: Axis, values: readonly Value[]) {
   const numbers = values.map((value) => Number(value[field]));
   // A symmetric logarithm is linear up to its constant: of the size of the smallest that is not 0.
@@ -116,9 +130,12 @@ interface Dot {
 
 /**
  * A panel per scenario: a dot per row with its value, least first, on a line from least to most where the values have
- * `min` and `max`.
+ * `min` and `max`. What is 0 is left out; null where nothing is left.
  */
-export function dots(values: readonly Dot[], title: string): TopLevelSpec {
+export function dots(all: readonly Dot[], title: string): TopLevelSpec | null {
+  // Least, value and most are logarithms.
+  const values = all.filter(({ value, min = value }) => min > 0 && Number.isFinite(value));
+  if (values.length === 0) return null;
   const scenarios = [...new Set(values.map(({ scenario }) => scenario))];
   const ticks = powersAround(values.flatMap(({ value, min = value, max = value }) => [min, max]));
   const scale = { type: 'log' as const, domain: [ticks[0]!, ticks.at(-1)!] };

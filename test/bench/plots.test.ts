@@ -89,6 +89,34 @@ it('draws every kind of result, and puts all on one page', async () => {
   expect(page).not.toContain('<quick>');
 });
 
+it('draws what can be drawn of a quick result without latency, and says what cannot', async () => {
+  const dir = folder();
+  const results = ['runfold', 'flat scan'].map((rival, i) => ({
+    ...size,
+    group: 'total',
+    scenario: 'quick',
+    rival,
+    ms: { median: i, min: 0, max: i },
+    rounds: 2,
+    dollarsPerMillion: 3,
+  }));
+  const files = ['one', 'two'].map((name) => {
+    const file = join(dir, `${name}.json`);
+    const kept = { scenario: 'cold-refresh', measured_at: '2026-11-20', machine: 'one', data: { results } };
+    writeFileSync(file, JSON.stringify(kept));
+    return file;
+  });
+  const { notes } = await run(options([...files, dir]));
+  expect(notes.filter((note) => note.includes('because one has nothing for it'))).toHaveLength(3);
+  const svgs = readdirSync(dir).filter((name) => name.startsWith('one-'));
+  expect(svgs.sort()).toEqual(['cost', 'rounds', 'total-runs'].map((name) => `one-${name}.svg`));
+  for (const name of svgs) expect(readFileSync(join(dir, name), 'utf8')).not.toMatch(/NaN|Infinity/);
+  const page = readFileSync(join(dir, 'index.html'), 'utf8');
+  const ids = [...page.matchAll(/<h2 id="([^"]*)"/g)].map(([, id]) => id);
+  expect(ids).toEqual(['cold-refresh', 'cold-refresh-2']);
+  for (const id of ids) expect(page).toContain(`href="#${id}"`);
+});
+
 it('takes results of benches only', async () => {
   await expect(run(options([]))).rejects.toThrow('Results to plot');
   const file = join(folder(), 'other.json');

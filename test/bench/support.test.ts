@@ -132,7 +132,7 @@ describe('comparing results', () => {
     const { rows, notes } = await compare({ args } as Partial<ScenarioOptions> as ScenarioOptions);
     expect(rows).toEqual([]);
     expect(notes).toEqual([
-      'Of 2 figures 0 differ by 3 % or more.',
+      'Of 1 figures that are in both, 0 differ: by 3 % or more, and what is counted exactly by anything.',
       'Only in the old, 1 figures: results · s · gone.',
       'Only in the new, 1 figures: results · s · new.',
       'Machines differ: old one; new one.',

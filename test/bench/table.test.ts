@@ -55,7 +55,7 @@ it('prints a result as Markdown: all of it, or the scenarios that stand for the 
   expect(await table(codec, 'some')).toContain('|---|---:|\n| a | 1 |');
 });
 
-it('has a short form with the least of each column in bold, whoever has it', async () => {
+it('has a short form with the least in bold of those who give all rows, whoever has it', async () => {
   const path = kept('rivals', {
     data: {
       results: [
@@ -70,11 +70,11 @@ it('has a short form with the least of each column in bold, whoever has it', asy
   expect((await table(path, 'readme')).split('\n')).toEqual([
     '| median ms, $ per 10⁶ refreshes | one | two |',
     '|---|---:|---:|',
-    '| runfold | 91, $5.40 | **1 400**, **$5.40**, 8 rows |',
-    '| JSON index | 53, **$0.40** | 12 345, $4 000 |',
+    '| runfold | 91, $5.40 | 1 400, $5.40, 8 rows |',
+    '| JSON index | 53, **$0.40** | **12 345**, **$4 000** |',
     '| PostgreSQL | **4.0**, a server | not run |',
     '',
-    'The least of a column is bold. Rows are said where somebody answers from fewer than others.',
+    'Bold is the least of a column among those who answer from all rows. Rows are said where somebody answers from fewer.',
     '',
   ]);
 });
@@ -85,4 +85,6 @@ it('takes one result, and says what it cannot make of it', async () => {
   await expect(table(path, 'short')).rejects.toThrow('One result, and one form');
   await expect(table(path, 'readme')).rejects.toThrow('compares no rivals');
   await expect(table(path)).rejects.toThrow('has no table');
+  const quick = kept('cold-refresh', { data: { results: [line('a quick one', 'runfold', 1, 2)] } });
+  await expect(table(quick, 'readme')).rejects.toThrow('has none of the scenarios');
 });
