@@ -147,8 +147,14 @@ async function otherUser() {
 function stopping(child: ChildProcess, dir: string): () => Promise<void> {
   const quit = () => {
     child.kill('SIGQUIT');
-    // It may still write while it ends.
-    rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+    // It may still write while it ends, and nothing can be awaited any more.
+    for (let attempt = 0; attempt < 20 && existsSync(dir); attempt++) {
+      try {
+        rmSync(dir, { recursive: true, force: true });
+      } catch {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      }
+    }
   };
   process.once('exit', quit);
   return async () => {
