@@ -5,7 +5,7 @@ type Check = (value: unknown) => boolean;
 /**
  * Whether `schema` would take a value and give the very same one back: every key there, in the order of the schema, none
  * besides. `false` says nothing: ask the schema, which also has the error. For values that come by the thousand and are
- * nearly all plain: it takes a tenth of the schema's time. `value` is what JSON.parse gives, with no prototypes of its own.
+ * nearly all plain. `value` is what JSON.parse gives, with no prototypes of its own.
  *
  * Made from the schema, so that what is asked stands in one place. A schema that has something unknown to this is never
  * exact: nothing is taken that zod was not asked about.
