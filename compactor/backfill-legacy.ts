@@ -14,6 +14,7 @@ import type { RunStore } from '../src/runs/run-store.ts';
 import { RUNS_PREFIX } from '../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
 import { pagesOf } from '../src/store/pages.ts';
+import { judgeFlat } from './backfill-flat.ts';
 import { mustExist } from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
 
@@ -27,11 +28,12 @@ export interface Legacy {
   scanned: number;
   /** Written under the org, as a new run or a newer revision. */
   copied: number;
-  /** The org's copy is as new or newer. */
+  /** The org's copy has the same content, or a later one. */
   unchanged: number;
   /** The same, but the index did not show it: whoever copied it died before its record, which was appended now. */
   recorded: number;
   deleted: number;
+  /** Could not be read, or differ from a copy that does not follow them: those are neither copied nor deleted. */
   failed: { key: string; reason: string }[];
 }
 
@@ -141,13 +143,14 @@ async function bringIn(
   try {
     const got = await objects.get(key, { signal });
     if (got.outcome !== 'found') return;
-    const run = decodeFlat(key, got.body);
-    if (orgs !== undefined && !orgs.includes(run.org_id)) return;
+    const flat = decodeFlat(key, got.body);
+    if (orgs !== undefined && !orgs.includes(flat.org_id)) return;
     legacy.scanned++;
     isCounted = true;
     for (let round = 0; ; round++) {
-      const stored = await runs.read(run.org_id, run.run_id, signal);
-      if (stored !== null && stored.run.revision >= run.revision) {
+      const stored = await runs.read(flat.org_id, flat.run_id, signal);
+      const judged = judgeFlat(key, flat, stored?.run ?? null);
+      if (stored !== null && judged.outcome === 'known') {
         // The copy alone does not tell whether its record followed: the unit it is in may be done.
         if (await isShown(stored.run, signal)) legacy.unchanged++;
         else {
@@ -157,6 +160,7 @@ async function bringIn(
         }
         break;
       }
+      const run = judged.outcome === 'copy' ? judged.run : flat;
       // Before the dry run's answer: it promises what the write then does.
       encodeRunWithin(run, limits);
       if (dryRun) {

@@ -217,6 +217,53 @@ describe('backfill', () => {
     });
   });
 
+  it('software that never counted: a newer flat state is taken over, and none is deleted that the copy does not hold', async () => {
+    const world = await settled({});
+    const key = `${RUNS_PREFIX}n.json`;
+    const flat = (more: Partial<Run>) =>
+      world.memory.put(key, encodeRun(runOf({ org_id: 'acme', run_id: 'n', status: 'RUNNING', ...more })));
+    const status = async () => (await world.compactor.runs.read('acme', 'n'))?.run.status;
+    await flat({});
+    expect((await foretold(world, {})).legacy).toMatchObject({ copied: 1 });
+    const done = { status: 'SUCCEEDED', updated_at: START + 9_000, finished_at: START + 9_000 } as const;
+    await flat(done);
+    expect((await foretold(world, {})).legacy).toMatchObject({ copied: 1, unchanged: 0, failed: [] });
+    expect(await status()).toBe('SUCCEEDED');
+    expect((await world.read('acme')).active()).toEqual([]);
+    expect((await foretold(world, {})).legacy).toMatchObject({ copied: 0, unchanged: 1 });
+    // Neither later nor the same.
+    await flat({ ...done, status: 'FAILED' });
+    const refused = await foretold(world, { legacy: 'move' });
+    expect(refused.legacy).toMatchObject({ copied: 0, deleted: 0, failed: [{ key }] });
+    expect(refused.legacy.failed[0]?.reason).toContain('set its revision to 3');
+    expect(await world.memory.head(key)).not.toBeNull();
+    await flat({ ...done, status: 'FAILED', revision: 3, indexed_revision: 3 });
+    expect((await foretold(world, { legacy: 'move' })).legacy).toMatchObject({ copied: 1, deleted: 1 });
+    expect(await status()).toBe('FAILED');
+  });
+
+  it('a flat run that changed after the recorder took over is a conflict; an unchanged one may go', async () => {
+    const world = await settled({});
+    const { recorder } = world.session;
+    const flat = (run_id: string, more: Partial<Run>) =>
+      world.memory.put(
+        `${RUNS_PREFIX}${run_id}.json`,
+        encodeRun(runOf({ org_id: 'acme', run_id, status: 'QUEUED', ...more })),
+      );
+    for (const run_id of ['kept', 'torn']) await flat(run_id, {});
+    await fill(world);
+    for (const run_id of ['kept', 'torn']) await recorder.apply('acme', run_id, { type: 'cancel' });
+    await flat('torn', { status: 'SUCCEEDED', updated_at: world.clock.now() + 60_000 });
+    await recorder.create('acme', { run_id: 'twice' });
+    await flat('twice', { status: 'FAILED' });
+    expect((await foretold(world, { legacy: 'move' })).legacy).toMatchObject({
+      unchanged: 1,
+      deleted: 1,
+      failed: [{ key: `${RUNS_PREFIX}torn.json` }, { key: `${RUNS_PREFIX}twice.json` }],
+    });
+    expect(await world.memory.head(`${RUNS_PREFIX}torn.json`)).not.toBeNull();
+  });
+
   it('a deleted run does not come back from its flat copy once its tombstone is gone', async () => {
     const world = await settled({});
     const { recorder } = world.session;
