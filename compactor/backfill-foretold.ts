@@ -31,7 +31,8 @@ export class Foretold {
   on(source: RunSource): RunSource {
     return {
       ...source,
-      orgs: (signal) => merged(source.orgs(signal), this.#newOrgs(), (orgId) => source.orgOrder(orgId)),
+      orgs: (signal, onOutside) =>
+        merged(source.orgs(signal, onOutside), this.#newOrgs(), (orgId) => source.orgOrder(orgId)),
       cursors: (orgId, signal) =>
         merged(
           source.cursors(orgId, signal),

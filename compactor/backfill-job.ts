@@ -4,7 +4,7 @@ import { errorMessage, InputError, isRunfoldError, OutcomeUnknownError } from '.
 import { checkStored, encodeStored, parseStored } from '../src/core/stored-json.ts';
 import { ABSENT, type ObjectMeta, type ObjectStore } from '../src/store/object-store.ts';
 import { pagesOf } from '../src/store/pages.ts';
-import type { RunSource, Stretch } from './backfill-source.ts';
+import type { Outside, RunSource, Stretch } from './backfill-source.ts';
 
 /**
  * Where jobs over all runs keep their checkpoints. Everything is create-only: a plan is made once and says which
@@ -15,6 +15,7 @@ export const JOBS_PREFIX = 'catalog/jobs/';
 
 export const JOB_FORMAT = 1;
 
+const failureSchema = z.object({ key: z.string(), reason: z.string() });
 const stretchSchema = z.object({
   org_id: z.string(),
   after: z.string().nullable(),
@@ -26,10 +27,11 @@ const planSchema = z.looseObject({
   created_at: z.number(),
   /** What is done in one go, and is divided over shards: stretches of one org or of several small ones. */
   units: z.array(z.array(stretchSchema)),
+  /** Where runs lie that belong to no org. */
+  outside: z.array(failureSchema).default([]),
 });
 export type JobPlan = z.infer<typeof planSchema>;
 
-const failureSchema = z.object({ key: z.string(), reason: z.string() });
 const orgFailureSchema = z.object({
   org_id: z.string(),
   /** `refused`: what was asked is most likely a mistake; `failed`: what the org has cannot be read or written. */
@@ -107,6 +109,7 @@ export async function planJob(
 ): Promise<JobPlan> {
   const { orgs, unitRuns, signal } = options;
   const units: Stretch[][] = [];
+  const outside: Outside[] = [];
   let unit: Stretch[] = [];
   let inUnit = 0;
   let total = 0;
@@ -115,7 +118,7 @@ export async function planJob(
     unit = [];
     inUnit = 0;
   };
-  for await (const org_id of orgs ?? source.orgs(signal)) {
+  for await (const org_id of orgs ?? source.orgs(signal, (one) => outside.push(one))) {
     let stretch: Stretch = { org_id, after: null, until: null, runs: 0 };
     let last: string | null = null;
     for await (const cursor of source.cursors(org_id, signal)) {
@@ -134,7 +137,7 @@ export async function planJob(
     if (inUnit >= unitRuns) close();
   }
   close();
-  return { format: JOB_FORMAT, created_at: options.now, units };
+  return { format: JOB_FORMAT, created_at: options.now, units, outside };
 }
 
 /** The newest job of that kind; null where there is none. */

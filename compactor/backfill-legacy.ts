@@ -7,7 +7,7 @@ import {
   OutcomeUnknownError,
   StoreError,
 } from '../src/core/errors.ts';
-import { decodeSegment, encodeSegment, isId } from '../src/core/ids.ts';
+import { decodeSegment, encodeSegment, idRule, isId } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import { decodeRun, encodeRunWithin, type Run } from '../src/runs/run.ts';
 import type { RunStore } from '../src/runs/run-store.ts';
@@ -209,8 +209,11 @@ export function flatKey(runId: string): string {
 export function decodeFlat(key: string, body: Uint8Array): Run {
   const run = decoded(key, body);
   const runId = decodeSegment(key.slice(RUNS_PREFIX.length).replace(/\.json$/, ''));
-  if (!isId(run.org_id)) throw flatError(key, `its org_id ${JSON.stringify(run.org_id)} is no id of an org`);
-  if (!isId(run.run_id) || run.run_id !== runId)
+  if (!isId(run.org_id))
+    throw flatError(key, `its org_id ${JSON.stringify(run.org_id)} is no id of an org. ${idRule()}`);
+  if (!isId(run.run_id) && (run.run_id === runId || !isId(runId)))
+    throw flatError(key, `its run_id ${JSON.stringify(run.run_id)} is no id of a run. ${idRule()}`, RENAME);
+  if (run.run_id !== runId)
     throw flatError(key, `its run_id is ${JSON.stringify(run.run_id)}, and its key says another`);
   return run;
 }
@@ -219,14 +222,18 @@ function decoded(key: string, body: Uint8Array): Run {
   try {
     return decodeRun(key, body);
   } catch (error) {
-    if (error instanceof CorruptError) throw flatError(key, String(error.details?.reason), error);
+    if (error instanceof CorruptError) throw flatError(key, String(error.details?.reason), undefined, error);
     throw error;
   }
 }
 
-function flatError(key: string, reason: string, cause?: unknown): CorruptError {
-  const remedy = reason.startsWith('it has no org_id')
+const MEND = 'mend the object as docs/MIGRATION.md says of flat runs, or delete it, and run backfill again';
+const RENAME =
+  'give the run an id that is allowed, in its field run_id and in its key, or delete the object, and run backfill again';
+
+function flatError(key: string, reason: string, remedy?: string, cause?: unknown): CorruptError {
+  const what = reason.startsWith('it has no org_id')
     ? 'write the id of the org that owns the run into its field org_id, and run backfill again'
-    : 'mend the object as docs/MIGRATION.md says of flat runs, or delete it, and run backfill again';
-  return new CorruptError(key, `${reason}; ${remedy}`, { cause });
+    : (remedy ?? MEND);
+  return new CorruptError(key, `${reason}; ${what}`, { cause });
 }

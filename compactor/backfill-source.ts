@@ -1,7 +1,7 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapAhead } from '../src/core/concurrency.ts';
 import { CorruptError, InputError, StoreError } from '../src/core/errors.ts';
-import { encodeSegment } from '../src/core/ids.ts';
+import { decodeSegment, encodeSegment, idRule, isId } from '../src/core/ids.ts';
 import { objectsOf } from '../src/runs/open.ts';
 import type { Run } from '../src/runs/run.ts';
 import type { RunStore, ScannedRun } from '../src/runs/run-store.ts';
@@ -39,10 +39,19 @@ export interface ReadOptions {
   before?: ((runs: number) => Promise<void>) | undefined;
 }
 
+/** Told of what lies where canonical runs are and under no org: its runs belong to nobody, and are not read. */
+export type OnOutside = (outside: Outside) => void;
+
+/** A folder of objects, or all rows of one `org_id`. */
+export interface Outside {
+  key: string;
+  reason: string;
+}
+
 /** Canonical runs as jobs over all of them need them: by org, by stretch, from a cursor on. */
 export interface RunSource {
-  orgs(signal?: AbortSignal): AsyncIterable<string>;
-  /** Cursors of all runs of the org, ascending; cheaper than their runs where runs are objects. */
+  orgs(signal?: AbortSignal, onOutside?: OnOutside): AsyncIterable<string>;
+  /** Cursors of all runs of the org, unreadable ones included, ascending; cheaper than their runs where runs are objects. */
   cursors(orgId: string, signal?: AbortSignal): AsyncIterable<string>;
   /** Unreadable runs as problems. A store that fails throws: its runs are not broken, and somebody should come again. */
   runs(stretch: Pick<Stretch, 'org_id' | 'after' | 'until'>, options?: ReadOptions): AsyncIterable<SourceRun>;
@@ -67,9 +76,10 @@ export function runSource({
 export async function everyOrg(
   context: Pick<CompactorContext, 'runs' | 'store' | 'limits'>,
   signal?: AbortSignal,
+  onOutside?: OnOutside,
 ): Promise<string[]> {
   const orgs = new Set(await listOrgs(context.store, signal));
-  for await (const orgId of runSource(context).orgs(signal)) orgs.add(orgId);
+  for await (const orgId of runSource(context).orgs(signal, onOutside)) orgs.add(orgId);
   return [...orgs].sort();
 }
 
@@ -122,7 +132,16 @@ function objectSource(store: ObjectStore, runs: RunStore, parallel: number): Run
     }
   }
   return {
-    orgs: (signal) => orgsUnder(store, RUNS_PREFIX, signal),
+    orgs: (signal, onOutside) =>
+      orgsUnder(store, RUNS_PREFIX, signal, (key) =>
+        onOutside?.({
+          key,
+          reason: outside(
+            `the name of this folder, ${JSON.stringify(nameOf(key))}, is no id of an org`,
+            'move its runs to the folder of an org, with its id inside, or delete them',
+          ),
+        }),
+      ),
     async *cursors(orgId, signal) {
       for await (const page of pages(orgId, null, null, signal)) for (const { cursor } of page) yield cursor;
     },
@@ -177,9 +196,12 @@ async function readOne(
 function scanSource(runs: RunStore): RunSource {
   const scan = (options: ResumableScan) => (runs as Scanning).scan(options);
   return {
-    orgs: (signal) => scannedOrgs(runs, signal),
+    orgs: (signal, onOutside) => scannedOrgs(runs, signal, onOutside),
     async *cursors(orgId, signal) {
-      for await (const one of scan({ orgId, signal })) if ('run' in one) yield one.run.run_id;
+      for await (const one of scan({ orgId, signal })) {
+        const { run_id } = 'run' in one ? one.run : one;
+        if (run_id !== undefined) yield run_id;
+      }
     },
     async *runs({ org_id: orgId, after, until }, { signal, select, before } = {}) {
       const from = after === null ? undefined : { orgId, runId: after };
@@ -188,9 +210,11 @@ function scanSource(runs: RunStore): RunSource {
         throwIfAborted(signal);
         if ('problem' in one) {
           if (one.problem instanceof StoreError) throw one.problem;
-          const runId = one.key.slice(one.key.lastIndexOf('/') + 1);
+          const runId = one.run_id ?? one.key.slice(one.key.lastIndexOf('/') + 1);
           if (until !== null && runId > until) return;
-          if (after === null || runId > after) yield { ...one, cursor: last };
+          if (after !== null && runId <= after) continue;
+          if (one.run_id !== undefined) last = one.run_id;
+          yield { key: one.key, problem: one.problem, cursor: last };
           continue;
         }
         const { run_id } = one.run;
@@ -210,7 +234,11 @@ function scanSource(runs: RunStore): RunSource {
 }
 
 /** From org to org where the scan can start in the middle, else through all runs. */
-async function* scannedOrgs(runs: RunStore, signal?: AbortSignal): AsyncIterable<string> {
+async function* scannedOrgs(
+  runs: RunStore,
+  signal: AbortSignal | undefined,
+  onOutside: OnOutside | undefined,
+): AsyncIterable<string> {
   const jumps = runs instanceof SqlRunStore;
   let last: string | null = null;
   let more = true;
@@ -219,11 +247,30 @@ async function* scannedOrgs(runs: RunStore, signal?: AbortSignal): AsyncIterable
     const options: ResumableScan = { signal };
     if (jumps && last !== null) options.after = { orgId: last, runId: BEYOND };
     for await (const one of (runs as Scanning).scan(options)) {
-      if ('problem' in one || one.run.org_id === last) continue;
-      last = one.run.org_id;
-      yield last;
+      const { org_id } = 'run' in one ? one.run : one;
+      if (org_id === undefined || org_id === last) continue;
+      last = org_id;
+      if (isId(org_id)) yield org_id;
+      else {
+        onOutside?.({
+          key: `${runs.url}/${org_id}/`,
+          reason: outside(
+            `its org_id ${JSON.stringify(org_id)} is no id of an org`,
+            'give its rows an org that is allowed, in the column and in the body, or delete them',
+          ),
+        });
+      }
       more = jumps;
       if (jumps) break;
     }
   }
+}
+
+function outside(what: string, remedy: string): string {
+  return `${what}, and nothing under it was read. ${idRule()}: ${remedy}, and run it again`;
+}
+
+function nameOf(folder: string): string {
+  const name = folder.slice(RUNS_PREFIX.length, -1);
+  return decodeSegment(name) ?? name;
 }

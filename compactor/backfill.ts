@@ -86,6 +86,8 @@ export async function backfill(
   const job = await openJob(context, foretold.on(source), options, recorder.now(), pace);
   const own = job.plan.units.map((_, i) => i).filter((i) => i % shard.count === shard.index);
   const counts = noCounts();
+  // Told once, not by every shard.
+  if (shard.index === 0) counts.failed.push(...job.plan.outside);
   const doneBefore = own.filter((i) => job.done.has(i));
   for (const i of doneBefore) {
     const report = await readDone(context.store, job.done.get(i)!.key, signal);

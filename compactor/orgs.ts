@@ -10,16 +10,18 @@ export async function listOrgs(store: ObjectStore, signal?: AbortSignal): Promis
   return orgs;
 }
 
-/** Orgs with a folder under `prefix`, which ends in a slash. What is no org's name is passed over. */
+/** Orgs with a folder under `prefix`, which ends in a slash. What is no org's name is told to `onOther`, as a prefix. */
 export async function* orgsUnder(
   store: ObjectStore,
   prefix: string,
   signal?: AbortSignal,
+  onOther?: (folder: string) => void,
 ): AsyncGenerator<string, void, void> {
   for await (const page of pagesOf(store, { prefix, delimiter: '/', signal })) {
     for (const folder of page.prefixes) {
       const orgId = decodeSegment(folder.slice(prefix.length, -1));
       if (isId(orgId)) yield orgId;
+      else onOther?.(folder);
     }
   }
 }

@@ -12,7 +12,14 @@ import { ABSENT } from '../src/store/object-store.ts';
 import { failureOf, JOB_FORMAT, JOBS_PREFIX, jobScope, type OrgFailure } from './backfill-job.ts';
 import { contentOf, type Index, indexRows, type KnownRuns, readIndex } from './backfill-known.ts';
 import { Pace } from './backfill-pace.ts';
-import { everyOrg, hasRuns, noRunsError, type RunSource, runSource } from './backfill-source.ts';
+import {
+  everyOrg,
+  hasRuns,
+  noRunsError,
+  type Outside,
+  type RunSource,
+  runSource,
+} from './backfill-source.ts';
 import type { CompactorContext } from './context.ts';
 import { type Drift, judge, repairDrift, type Suspect } from './reconcile-drift.ts';
 
@@ -151,10 +158,12 @@ async function openIndex({ context, options }: Walk, orgId: string): Promise<Ind
 }
 
 /** Also orgs that have only an index: rows without any canonical run are drift as well. */
-async function orgsOf({ context, options }: Walk): Promise<string[]> {
+async function orgsOf({ context, options, result }: Walk): Promise<string[]> {
   const { orgs, signal } = options;
   const { index, count } = options.shard ?? { index: 0, count: 1 };
-  const all = orgs === undefined ? await everyOrg(context, signal) : [...new Set(orgs)].sort();
+  // Told once, not by every shard.
+  const onOutside = index === 0 ? (one: Outside) => void result.failed.push(one) : undefined;
+  const all = orgs === undefined ? await everyOrg(context, signal, onOutside) : [...new Set(orgs)].sort();
   return all.filter((orgId) => shardOf(orgId) % count === index);
 }
 

@@ -12,9 +12,14 @@ export function checkId(what: string, id: unknown, lengthMax = defaultLimits.idL
   const problem = idProblem(id, lengthMax);
   if (problem === null) return id as string;
   throw new InputError(`The ${what} ${show(id)} ${problem}.`, {
-    hint: `Use letters, digits and ._:@~+=- (first a letter or digit), at most ${lengthMax} characters.`,
+    hint: `${idRule(lengthMax)}.`,
     details: { what },
   });
+}
+
+/** What ids may be, without a full stop. */
+export function idRule(lengthMax = defaultLimits.idLengthMax): string {
+  return `Use letters, digits and ._:@~+=- (first a letter or digit), at most ${lengthMax} characters`;
 }
 
 export function isId(id: unknown, lengthMax = defaultLimits.idLengthMax): id is string {

@@ -34,4 +34,7 @@ export type RunWrite =
   | { outcome: 'conflict' }
   | { outcome: 'unknown'; cause: unknown };
 
-export type ScannedRun = { key: string; run: Run } | { key: string; problem: unknown };
+export type ScannedRun =
+  | { key: string; run: Run }
+  /** The ids are those it is stored under, allowed or not; a store of your own may leave them out. */
+  | { key: string; problem: unknown; org_id?: string | undefined; run_id?: string | undefined };

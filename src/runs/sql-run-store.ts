@@ -83,11 +83,12 @@ export class SqlRunStore implements RunStore {
 
   #scanned(row: DocumentKey & ({ document: Document } | { problem: CorruptError })): ScannedRun {
     const key = this.#name(row);
-    if ('problem' in row) return { key, problem: row.problem };
+    const ids = { org_id: row.orgId, run_id: row.id };
+    if ('problem' in row) return { key, problem: row.problem, ...ids };
     try {
       return { key, run: this.#decode(row.document) };
     } catch (problem) {
-      return { key, problem };
+      return { key, problem, ...ids };
     }
   }
 

@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from 'vitest';
 import { backfill } from '../../compactor/backfill.ts';
 import { JOBS_PREFIX } from '../../compactor/backfill-job.ts';
@@ -7,10 +9,12 @@ import { repairOrg } from '../../compactor/repair.ts';
 import { verifyOrg } from '../../compactor/verify.ts';
 import { OutcomeUnknownError } from '../../src/core/errors.ts';
 import { seededRandom } from '../../src/core/random.ts';
+import { openRunStore } from '../../src/runs/open.ts';
 import { encodeRun, type Run } from '../../src/runs/run.ts';
 import { manifestKey, RUNS_PREFIX, runKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
+import { tempDir } from '../cli/support.ts';
 import { wholeRun as runOf } from '../runs/run-store-objects.ts';
 import { FakeClock, START } from '../support/fake-clock.ts';
 import { intercept } from '../support/intercept.ts';
@@ -131,6 +135,52 @@ describe('backfill', () => {
     );
     expect(done.failed.find(({ key }) => key.includes('future'))?.reason).toContain('format 9');
     expect(done.legacy.failed).toMatchObject([{ key: `${RUNS_PREFIX}flat-without-org.json` }]);
+  });
+
+  it('what lies under no org is listed, by backfill and reconcile; a flat id that is not allowed is called so', async () => {
+    const world = await settled({ acme: 2 });
+    const raw = (key: string, run: Run) => world.memory.put(`${RUNS_PREFIX}${key}`, encodeRun(run));
+    for (const folder of ['_team', 'Bad Org']) await raw(`${folder}/y.json`, runOf({ run_id: 'y' }));
+    const ids = ['_x', 'a.', 'my run', 'ünï'];
+    for (const run_id of ids) await raw(`${run_id}.json`, runOf({ org_id: 'acme', run_id }));
+    const done = await foretold(world, {});
+    const folders = [`${RUNS_PREFIX}Bad Org/`, `${RUNS_PREFIX}_team/`];
+    expect(done.failed.map(({ key }) => key)).toEqual(folders);
+    expect(done.failed[1]?.reason).toContain('"_team", is no id of an org');
+    expect(done.legacy.failed.map(({ key }) => key)).toEqual(ids.map((id) => `${RUNS_PREFIX}${id}.json`));
+    for (const { reason } of done.legacy.failed) expect(reason).toContain('Use letters, digits and ._:@~+=-');
+    const reconciled = await reconcile(world.compactor, world.session.recorder);
+    expect(reconciled.failed.map(({ key }) => key)).toEqual(folders);
+    const other = await reconcile(world.compactor, world.session.recorder, { shard: { index: 1, count: 2 } });
+    expect(other.failed).toEqual([]);
+  });
+
+  it('an org whose rows cannot be read, and rows of no org, are listed where runs are in SQL', async () => {
+    const path = join(tempDir(), 'runs.db');
+    const world = await settled({});
+    const runs = await openRunStore(`sqlite:${path}?fsync=off`, { store: world.memory });
+    const database = new DatabaseSync(path);
+    const context = { ...world.compactor, runs };
+    await runs.create(canonical('acme', 1));
+    await fill(world, {}, context);
+    database.exec("UPDATE runs SET body = '{'");
+    const insert = database.prepare("INSERT INTO runs VALUES (?, ?, 1, 'w', '{', 0)");
+    for (const [org, id] of [
+      ['Bad Org', 'a'],
+      ['Bad Org', 'b'],
+      ['broken', 'my run'],
+      ['broken', 'x'],
+    ])
+      insert.run(org!, id!);
+    const done = await fill(world, { unitRuns: 1 }, context);
+    const keys = ['Bad Org/', 'acme/r00001', 'broken/my run', 'broken/x'];
+    expect(done.failed.map(({ key }) => key)).toEqual(keys.map((key) => `${runs.url}/${key}`));
+    expect(done).toMatchObject({ scanned: 3, indexed: 0, orgs_failed: [] });
+    const reconciled = await world.clock.run(reconcile(context, world.session.recorder));
+    expect(reconciled).toMatchObject({ orgs: 2, drift: [], orgs_failed: [] });
+    expect(reconciled.failed.map(({ key }) => key)).toEqual(done.failed.map(({ key }) => key));
+    database.close();
+    await runs.close();
   });
 
   it('flat legacy keys are brought in under their org: copied, kept up to date, then moved', async () => {
