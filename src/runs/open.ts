@@ -118,7 +118,28 @@ export function parseSqliteUrl(url: string) {
   return parsed;
 }
 
-/** Parameters of ours are taken out; all others (`sslmode`, …) go to the driver. */
+const POSTGRES_SETTINGS = ['schema', 'table', 'manage', 'pool'];
+/** What `pg` understands; `statement_timeout` is ours, since the safety of writes depends on it. */
+const DRIVER_SETTINGS = [
+  'host',
+  'port',
+  'user',
+  'password',
+  'ssl',
+  'sslmode',
+  'sslcert',
+  'sslkey',
+  'sslrootcert',
+  'sslnegotiation',
+  'uselibpqcompat',
+  'application_name',
+  'fallback_application_name',
+  'client_encoding',
+  'connect_timeout',
+  'options',
+];
+
+/** Parameters of ours are taken out; those of the driver (`sslmode`, …) stay. Another one is an InputError. */
 export function parsePostgresUrl(url: string) {
   let parsed: URL;
   try {
@@ -129,6 +150,7 @@ export function parsePostgresUrl(url: string) {
   const settings = new Settings(url, parsed.searchParams);
   const [schema, table, pool] = [settings.take('schema'), settings.take('table'), settings.take('pool')];
   const manage = settings.flag('manage', true);
+  settings.done([...POSTGRES_SETTINGS, ...DRIVER_SETTINGS], DRIVER_SETTINGS);
   if (pool !== undefined && !/^[1-9][0-9]{0,2}$/.test(pool))
     throw new InputError(`pool=${pool} is not a number of connections.`, { hint: 'Use pool=1 to pool=999.' });
   return {
@@ -162,8 +184,9 @@ class Settings {
     throw new InputError(`${name}=${value} is neither on nor off.`);
   }
 
-  done(known: readonly string[]): void {
-    const [unknown] = this.#params.keys();
+  /** All that was not taken must be among `passed`. */
+  done(known: readonly string[], passed: readonly string[] = []): void {
+    const unknown = [...this.#params.keys()].find((name) => !passed.includes(name));
     if (unknown === undefined) return;
     throw new InputError(`${withoutPassword(this.#url)} has a setting that is not known: ${unknown}.`, {
       hint: `Settings are ${known.join(', ')}.`,

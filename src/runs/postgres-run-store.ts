@@ -3,6 +3,7 @@ import { type Clock, cancelled } from '../core/clock.ts';
 import { InputError, StoreError } from '../core/errors.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
+import { checkTable } from './postgres-check.ts';
 import { definite, isAmbiguous } from './postgres-errors.ts';
 import type { Documents, DocumentWrite } from './sql-documents.ts';
 import { documentsOn, type SqlDriver, type SqlValue } from './sql-driver.ts';
@@ -63,7 +64,7 @@ export async function openPostgresDocuments(
   const driver = new PostgresDriver(redacted(options.connectionString, table), pool);
   try {
     if (options.manage ?? true) await createTable(driver, table, statements, options.create ?? true);
-    await probe(driver, statements);
+    await probe(driver, table, statements);
     return documentsOn(driver, table, statements);
   } catch (error) {
     await driver.close();
@@ -83,6 +84,7 @@ async function createTable(
     // Whoever may use a table need not be allowed to create one.
     if ((rows[0] as { found: unknown }).found !== null) return;
     if (!create) {
+      await mayCreate(client, driver.url, schema);
       throw new InputError(`There is no run store at ${driver.url}.`, {
         hint: 'Check --runs; `runfold migrate --to`, `import` and `serve` make one.',
         details: { missing: driver.url },
@@ -97,11 +99,31 @@ async function createTable(
   });
 }
 
-/** Columns and the unique constraint, without a write: EXPLAIN plans the insert and does not run it. */
-async function probe(driver: PostgresDriver, statements: SqlStatements): Promise<void> {
+/** What a dry run would not find out otherwise. Throws InputError. */
+async function mayCreate(client: PoolClient, url: string, schema: string): Promise<void> {
+  const { rows } = await client.query(
+    `SELECT current_user AS role, CASE WHEN to_regnamespace($1) IS NULL
+       THEN has_database_privilege(current_database(), 'CREATE')
+       ELSE has_schema_privilege(to_regnamespace($1), 'CREATE') END AS allowed`,
+    [`"${schema}"`],
+  );
+  const { role, allowed } = rows[0] as { role: string; allowed: boolean };
+  if (allowed) return;
+  throw new InputError(`There is no run store at ${url}, and role ${role} may not create one.`, {
+    hint: 'Check --runs; grant it CREATE, or create the table (docs/MIGRATION.md) and add manage=off.',
+  });
+}
+
+/** Columns, their types and the unique constraint, without a write: EXPLAIN plans the insert and does not run it. */
+async function probe(
+  driver: PostgresDriver,
+  table: SqlTable & { schema: string },
+  statements: SqlStatements,
+): Promise<void> {
   await driver.alone(async (client) => {
     await client.query(statements.probe);
     await client.query(`EXPLAIN ${statements.insert.replace(/\$\d/g, 'NULL')}`);
+    await checkTable(client, driver.url, table);
   });
 }
 

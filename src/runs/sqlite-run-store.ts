@@ -1,3 +1,5 @@
+import { accessSync, constants, existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Clock, cancelled } from '../core/clock.ts';
@@ -51,6 +53,7 @@ export async function openSqliteDocuments(
     bytewise: ' COLLATE BINARY',
   });
   const url = `sqlite:${path}`;
+  if (!create && path !== ':memory:') checkFolder(url, path);
   let database: DatabaseSync | undefined;
   try {
     const signal = AbortSignal.timeout(limits.requestDeadlineMs);
@@ -78,6 +81,21 @@ export async function openSqliteDocuments(
     database?.close();
     if (!create && sqliteCode(error) === SQLITE.cantOpen) throw missing(url);
     throw failed(url, error);
+  }
+}
+
+/** What a dry run, which makes no file, would not find out otherwise. */
+function checkFolder(url: string, path: string): void {
+  if (existsSync(path)) return;
+  const folder = dirname(path);
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const what = existsSync(folder) ? 'may not be written to' : 'does not exist';
+    throw new InputError(`There is no run store at ${url}, and its folder ${what}.`, {
+      hint: 'Check --runs; make the folder first, on a local disk.',
+      cause,
+    });
   }
 }
 

@@ -77,6 +77,45 @@ if ('skipped' in postgres) {
       await runs.close();
     });
 
+    it.each([
+      ['body JSONB', 'body is jsonb and must be TEXT'],
+      ['crc32c INT', 'crc32c is integer and must be BIGINT'],
+      ['run_id VARCHAR(3)', 'run_id is character varying(3)'],
+      ['note TEXT NOT NULL', 'note is NOT NULL without a default'],
+    ])('refuses a table with %s', async (column, reason) => {
+      const schema = freshSchema();
+      const columns = new Map(
+        ['org_id TEXT', 'run_id TEXT', 'revision BIGINT', 'write_id TEXT', 'body TEXT', 'crc32c BIGINT'].map(
+          (one) => [one.split(' ')[0]!, one],
+        ),
+      ).set(column.split(' ')[0]!, column);
+      const create = `CREATE TABLE ${schema}.runs (${[...columns.values()].join()}, UNIQUE (org_id, run_id))`;
+      await admin.query(`CREATE SCHEMA ${schema}; ${create}`);
+      const opening = openRunStore(urlOf(schema, '&manage=off'), { store });
+      await expect(opening).rejects.toMatchObject({
+        code: 'INVALID_INPUT',
+        message: expect.stringContaining(reason),
+      });
+    });
+
+    it('refuses a deferrable constraint, and in a dry run a role that may not create the table', async () => {
+      const schema = freshSchema();
+      const role = `r_${schema}`;
+      await admin.query(`CREATE SCHEMA ${schema}; CREATE ROLE ${role}; GRANT USAGE ON SCHEMA ${schema} TO ${role};
+        CREATE TABLE ${schema}.later (org_id text, run_id text, revision bigint, write_id text, body text,
+        crc32c bigint, UNIQUE (org_id, run_id) DEFERRABLE)`);
+      const later = openRunStore(urlOf(schema, '&manage=off&table=later'), { store });
+      await expect(later).rejects.toThrow('DEFERRABLE');
+      const options = `&options=${encodeURIComponent(`-c role=${role}`)}`;
+      const dry = openRunStore(urlOf(schema, options), { store, missing: 'empty' });
+      await expect(dry).rejects.toThrow(`role ${role} may not create one`);
+      await admin.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+      await expect(openRunStore(urlOf(schema, '&tabel=x'), { store })).rejects.toMatchObject({
+        code: 'INVALID_INPUT',
+        message: expect.stringContaining('tabel'),
+      });
+    });
+
     it('says what is missing, before anything is written', async () => {
       const schema = freshSchema();
       const failed = { code: 'STORE_FAILED', retryable: false };

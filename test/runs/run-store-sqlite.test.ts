@@ -116,6 +116,8 @@ describe('sqlite: one file, many processes', () => {
   });
 
   it('says what is wrong with a file or a table that will not do', async () => {
+    const dry = openRunStore(`sqlite:${join(root, 'no/such/folder.db')}`, { store, missing: 'empty' });
+    await expect(dry).rejects.toThrow('its folder does not exist');
     const missing = openRunStore(`sqlite:${join(root, 'no/such/folder.sqlite')}`, { store });
     await expect(missing).rejects.toMatchObject({
       code: 'STORE_FAILED',
