@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { mapParallel } from '../core/concurrency.ts';
 import { crc32c } from '../core/crc32c.ts';
 import { InputError, OutcomeUnknownError } from '../core/errors.ts';
@@ -124,7 +125,8 @@ export class VersionRegistry {
 
   /**
    * Makes a reserved version visible to every index that hydrates later. One PUT. `VERSION_RESERVATION_LOST`: it had
-   * expired and another owner holds it, or it was released; nothing was published.
+   * expired and another owner holds it, or it was released; nothing was published. A repeat gets the answer of the first
+   * call; `VERSION_ALREADY_EXISTS` where it names another uri or other metadata: those were not published.
    */
   async commit(
     orgId: string,
@@ -135,8 +137,7 @@ export class VersionRegistry {
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
       const found = await this.#read(orgId, ref, signal);
       if (found === null || found.version.token !== token) return lost(ref, found?.version ?? null);
-      if (found.version.state === 'committed')
-        return { outcome: 'published', version: publishedOf(found.version) };
+      if (found.version.state === 'committed') return repeated(ref, found.version, details);
       const committed: StoredVersion = {
         ...found.version,
         state: 'committed',
@@ -184,8 +185,7 @@ export class VersionRegistry {
     for (let round = 0; round < this.#options.limits.contentionRoundsMax; round++) {
       const found = round === 0 ? null : await this.#read(orgId, ref, signal);
       const isOwn = found?.version.token === version.token;
-      if (isOwn && found.version.state === 'committed')
-        return { outcome: 'published', version: publishedOf(found.version) };
+      if (isOwn && found.version.state === 'committed') return repeated(ref, found.version, details);
       const isFree =
         found === null || isOwn || (found.version.state === 'reserved' && found.version.expires_at <= now);
       if (!isFree) return refusal(ref, found.version);
@@ -260,6 +260,14 @@ export class VersionRegistry {
     const { random } = this.#options;
     return [0, 1, 2, 3].map(() => random.u32().toString(16).padStart(8, '0')).join('');
   }
+}
+
+/** A repeat after a lost answer is the same publication; what says something else is none, and must not look like one. */
+function repeated(ref: VersionRef, held: StoredVersion, details: PublishDetails): Published {
+  const isSame = held.uri === details.uri && isDeepStrictEqual(held.metadata, { ...details.metadata });
+  if (isSame) return { outcome: 'published', version: publishedOf(held) };
+  const what = held.uri === details.uri ? 'with other metadata' : `as ${held.uri}, not as ${details.uri}`;
+  return { ...refusal(ref, held), message: `${nameOf(ref)} was published already, ${what}.` };
 }
 
 function refusal(ref: VersionRef, held: StoredVersion): Refusal {

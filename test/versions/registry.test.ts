@@ -69,7 +69,17 @@ describe.each(stores)('versions on %s', (_, open) => {
     };
     expect(await registry.commit('acme', reservation, details)).toEqual(published);
     // A repeat, after a lost answer, is the same commit.
-    expect(await registry.commit('acme', reservation, { uri: 'other' })).toEqual(published);
+    expect(await registry.commit('acme', reservation, details)).toEqual(published);
+    for (const other of [
+      { ...details, uri: 'other' },
+      { ...details, metadata: { other: 'x' } },
+    ]) {
+      expect(await registry.commit('acme', reservation, other)).toMatchObject({
+        outcome: 'refused',
+        code: 'VERSION_ALREADY_EXISTS',
+        message: expect.stringContaining('was published already'),
+      });
+    }
     for (const again of [
       registry.reserve('acme', ref(), { owner: 'bob' }),
       registry.publish('acme', ref(), details, { owner: 'alice' }),
