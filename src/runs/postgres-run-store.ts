@@ -164,6 +164,17 @@ class PostgresDriver implements SqlDriver {
     }
   }
 
+  /** The server is known by the moment it started: whatever name, address or port leads to it. */
+  async identity({ schema, table }: SqlTable, signal: AbortSignal): Promise<string> {
+    const [row] = await this.rows(
+      `SELECT concat_ws(' ', 'postgres', extract(epoch FROM pg_postmaster_start_time()),
+         (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass($1)::oid) AS identity`,
+      [`"${schema}"."${table}"`],
+      signal,
+    );
+    return String(row?.identity);
+  }
+
   /** Autocommit: one statement is one transaction, and its answer says whether that was committed. */
   async write(statement: string, values: readonly SqlValue[], signal: AbortSignal): Promise<DocumentWrite> {
     const client = await this.#connect(signal);

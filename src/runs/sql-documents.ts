@@ -9,6 +9,8 @@ import type { CorruptError } from '../core/errors.ts';
 export interface Documents {
   /** Without secrets. */
   readonly url: string;
+  /** Names the table itself, however the URL was spelled. */
+  identity(signal: AbortSignal): Promise<string>;
   read(key: DocumentKey, signal: AbortSignal): Promise<StoredDocument | null>;
   /** One statement under the unique constraint: of racing inserts exactly one is `written`. */
   insert(document: Document, signal: AbortSignal): Promise<DocumentWrite>;

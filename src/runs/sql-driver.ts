@@ -17,6 +17,8 @@ export interface SqlDriver {
   ): Promise<Record<string, unknown>[]>;
   /** `conflict` where it changed no row. */
   write(statement: string, values: readonly SqlValue[], signal: AbortSignal): Promise<DocumentWrite>;
+  /** Names the table itself, however the URL was spelled. */
+  identity(table: SqlTable, signal: AbortSignal): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -41,6 +43,7 @@ export function documentsOn(driver: SqlDriver, table: SqlTable, statements: SqlS
       const rows = await driver.rows(statements.page(which), values, signal);
       return rows.map((row) => scannedOf(url, table.idColumn, row));
     },
+    identity: (signal) => driver.identity(table, signal),
     close: () => driver.close(),
   };
 }

@@ -76,6 +76,11 @@ export class SqlRunStore implements RunStore {
     }
   }
 
+  /** Names the table itself, however the URL was spelled: the same for two openings of one table. */
+  identity(signal = never()): Promise<string> {
+    return this.#documents.identity(signal);
+  }
+
   /** Waits for calls in flight; later ones are refused. */
   close(): Promise<void> {
     return this.#documents.close();

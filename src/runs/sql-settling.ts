@@ -119,6 +119,7 @@ export function settling(documents: Documents, options: SettlingOptions): Docume
     url: documents.url,
     read: (key, signal) => tracked(() => read(signal, (stop) => documents.read(key, stop))),
     page: (query, signal) => tracked(() => read(signal, (stop) => documents.page(query, stop))),
+    identity: (signal) => tracked(() => read(signal, (stop) => documents.identity(stop))),
     insert: (document, signal) =>
       tracked(async () => {
         const wrote = await write(signal, (stop) => documents.insert(document, stop));

@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -113,10 +113,13 @@ function missing(url: string): InputError {
   });
 }
 
+let nextMemory = 1;
+
 /** Statements are synchronous and take some µs; only waiting for another process's lock is not. */
 class SqliteDriver implements SqlDriver {
   readonly url: string;
   readonly #database: DatabaseSync;
+  readonly #own = nextMemory++;
   readonly #prepared = new Map<string, StatementSync>();
 
   constructor(url: string, database: DatabaseSync) {
@@ -138,6 +141,14 @@ class SqliteDriver implements SqlDriver {
         return { outcome: 'unknown', cause: error };
       throw error;
     }
+  }
+
+  /** Names are those of the file system, and tables do not differ by case. */
+  async identity({ table }: SqlTable) {
+    const path = this.url.slice('sqlite:'.length);
+    // A database in memory is its own.
+    if (path === ':memory:') return `sqlite:${process.pid}:${this.#own}`;
+    return `sqlite:${realpathSync(path)} ${table.toLowerCase()}`;
   }
 
   async close() {

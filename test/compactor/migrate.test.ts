@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { hashOf, migrate } from '../../compactor/migrate.ts';
 import { systemClock } from '../../src/core/clock.ts';
@@ -146,7 +146,12 @@ describe('runfold migrate', () => {
     expect(await on('backfill')).toMatchObject({ scanned: 12, indexed: 12, complete: true });
     expect(await on('reconcile', '--full')).toMatchObject({ scanned: 12, drift: [], complete: true });
     expect(await on('active', '--org', 'beta')).toHaveLength(3);
-    const wrong = await run(RUNFOLD, ['migrate', '--from', store, '--to', store]);
-    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('same run store') });
+    for (const [one, other] of [
+      [store, store.replace('/store?', '/x/../store?')],
+      [runs, `sqlite:${relative('.', runs.slice('sqlite:'.length))}`],
+    ]) {
+      const wrong = await run(RUNFOLD, ['migrate', '--from', one!, '--to', other!, '--dry-run']);
+      expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('same run store') });
+    }
   });
 });

@@ -6,6 +6,7 @@ import { limits } from '../../src/core/limits.ts';
 import { systemRandom } from '../../src/core/random.ts';
 import { openRunStore } from '../../src/runs/open.ts';
 import { openPostgresRunStore } from '../../src/runs/postgres-run-store.ts';
+import type { SqlRunStore } from '../../src/runs/sql-run-store.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { postgresForTest } from '../support/postgres.ts';
 import { describeRunStore } from './run-store-contract.ts';
@@ -114,6 +115,19 @@ if ('skipped' in postgres) {
         code: 'INVALID_INPUT',
         message: expect.stringContaining('tabel'),
       });
+    });
+
+    it('one table has one identity, whatever name leads to the server', async () => {
+      const schema = freshSchema();
+      const local = new URL(urlOf(schema, '&application_name=x'));
+      local.hostname = local.hostname === 'localhost' ? '127.0.0.1' : 'localhost';
+      const [one, same, other] = await Promise.all(
+        [urlOf(schema), local.href, urlOf(schema, '&table=others')].map((at) => openRunStore(at, { store })),
+      );
+      const identity = (runs: unknown) => (runs as SqlRunStore).identity();
+      expect(await identity(same)).toBe(await identity(one));
+      expect(await identity(other)).not.toBe(await identity(one));
+      await Promise.all([one, same, other].map((runs) => runs!.close()));
     });
 
     it('says what is missing, before anything is written', async () => {

@@ -37,6 +37,7 @@ function lossy(documents: Documents, losses: Losses): Documents {
     url: documents.url,
     read: (...call) => documents.read(...call),
     page: (...call) => documents.page(...call),
+    identity: (signal) => documents.identity(signal),
     insert: (...call) => around(() => documents.insert(...call)),
     update: (...call) => around(() => documents.update(...call)),
     delete: (...call) => around(() => documents.delete(...call)),

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type Migrated, migrate } from '../../../compactor/migrate.ts';
 import { systemClock } from '../../core/clock.ts';
@@ -5,6 +6,7 @@ import { InputError } from '../../core/errors.ts';
 import { defaultLimits } from '../../core/limits.ts';
 import { openRunStore } from '../../runs/open.ts';
 import type { RunStore } from '../../runs/run-store.ts';
+import { SqlRunStore } from '../../runs/sql-run-store.ts';
 import { MemoryStore } from '../../store/memory.ts';
 import { outputOf } from '../context.ts';
 import { count, counted, plain } from '../format.ts';
@@ -35,7 +37,7 @@ export function migrateCommand(program: Command, signal: AbortSignal): void {
     .option('--dry-run', 'tell what would be copied; change nothing')
     .action(async (_: unknown, command: Command) => {
       const options = command.optsWithGlobals<MigrateCommandOptions>();
-      if (options.from === options.to) throw new InputError('--from and --to name the same run store.');
+      if (options.from === options.to) throw sameStore();
       const good = await between(options, command, signal);
       if (!good) throw new Exit(EXIT.problem);
     });
@@ -55,6 +57,10 @@ async function between(
     // A dry run makes nothing: a target that is not there yet has no runs.
     const missing = options.verify ? 'refuse' : options.dryRun ? 'empty' : 'create';
     const to = await openRunStore(options.to, { store, endpoint, missing });
+    if ((await placeOf(from, signal)) === (await placeOf(to, signal))) {
+      await to.close();
+      throw sameStore();
+    }
     const progress = output.progress('Migrating', (runs) => counted(runs, 'run'));
     try {
       const done: Migrated[] = [];
@@ -86,6 +92,18 @@ async function between(
   } finally {
     await from.close();
   }
+}
+
+/** The place itself: URLs may spell it in many ways. */
+async function placeOf(runs: RunStore, signal: AbortSignal): Promise<string> {
+  if (runs instanceof SqlRunStore) return runs.identity(signal);
+  return runs.url.startsWith('file:') ? `file:${realpathSync(runs.url.slice('file:'.length))}` : runs.url;
+}
+
+function sameStore(): InputError {
+  return new InputError('--from and --to name the same run store.', {
+    hint: 'Name the new one as --to.',
+  });
 }
 
 async function mustHave(from: RunStore, orgId: string, signal: AbortSignal): Promise<void> {
