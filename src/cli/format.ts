@@ -69,3 +69,9 @@ export function status(value: RunStatus): string {
   if (value === 'FAILED' || value === 'TIMED_OUT') return styleText('red', value);
   return isTerminal(value) ? styleText('dim', value) : styleText('cyan', value);
 }
+
+/** A reason and what to do about it, as sentences. */
+export function withHint(reason: string, hint: string | null): string {
+  if (hint === null) return reason;
+  return `${reason}${/[.!?]$/.test(reason) ? '' : '.'} ${hint}`;
+}

@@ -170,8 +170,7 @@ describe.concurrent('a run store that is not there', () => {
     const missing = join(tempDir(), 'gone');
     for (const url of [`file:${missing}`, `sqlite:${missing}`])
       expect(await migrate('--from', url)).toMatchObject({
-        code: 2,
-        stderr: expect.stringContaining('There is no'),
+        stderr: expect.stringMatching(/There is no[\s\S]*Check --from\./),
       });
     expect([existsSync(file), existsSync(missing)]).toEqual([false, false]);
     expect((await migrate('--from', from)).stdout).toMatch(/^1 run: 1 copied/);

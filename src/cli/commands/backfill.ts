@@ -5,7 +5,7 @@ import type { BackfillProgress } from '../../../compactor/backfill-pace.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { shardOf } from '../compaction.ts';
 import { withSession } from '../context.ts';
-import { count, counted, duration, plain } from '../format.ts';
+import { count, counted, duration, plain, withHint } from '../format.ts';
 import { orgsOption, positiveInteger } from '../options.ts';
 import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
@@ -116,7 +116,7 @@ function show(output: Output, done: Backfilled, dryRun: boolean): void {
   if (failed.length > TOLD_MAX)
     output.note(`failed: ${counted(failed.length - TOLD_MAX, 'more run')}; --json lists all`);
   for (const { org_id, outcome, reason, hint } of done.orgs_failed.slice(0, TOLD_MAX))
-    output.note(`${outcome}: org ${org_id}: ${plain(reason)}${hint === null ? '' : ` ${plain(hint)}`}`);
+    output.note(`${outcome}: org ${org_id}: ${plain(withHint(reason, hint))}`);
   if (done.orgs_failed.length > TOLD_MAX)
     output.note(`failed: ${counted(done.orgs_failed.length - TOLD_MAX, 'more org')}; --json lists all`);
   const { legacy } = done;

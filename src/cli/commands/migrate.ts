@@ -51,12 +51,14 @@ async function between(
   const output = outputOf(command);
   const store = new MemoryStore();
   const { endpoint } = options;
-  const from = await openRunStore(options.from, { store, endpoint, missing: 'refuse' });
+  const from = await opened('--from', () =>
+    openRunStore(options.from, { store, endpoint, missing: 'refuse' }),
+  );
   try {
     for (const orgId of options.org ?? []) await mustHave(from, orgId, signal);
     // A dry run makes nothing: a target that is not there yet has no runs.
     const missing = options.verify ? 'refuse' : options.dryRun ? 'empty' : 'create';
-    const to = await openRunStore(options.to, { store, endpoint, missing });
+    const to = await opened('--to', () => openRunStore(options.to, { store, endpoint, missing }));
     if ((await placeOf(from, signal)) === (await placeOf(to, signal))) {
       await to.close();
       throw sameStore();
@@ -91,6 +93,18 @@ async function between(
     }
   } finally {
     await from.close();
+  }
+}
+
+/** Hints name the options that other commands have; here they are those that were given. */
+async function opened(option: string, open: () => Promise<RunStore>): Promise<RunStore> {
+  try {
+    return await open();
+  } catch (error) {
+    if (!(error instanceof InputError) || error.hint === undefined) throw error;
+    const { message, details, cause } = error;
+    const hint = error.hint.replace(/^Check --(store|runs)\b.*$/, `Check ${option}.`);
+    throw new InputError(message, { hint, details, cause });
   }
 }
 

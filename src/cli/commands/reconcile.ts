@@ -5,7 +5,7 @@ import { type Reconciled, reconcile } from '../../../compactor/reconcile.ts';
 import { InputError } from '../../core/errors.ts';
 import { shardOf } from '../compaction.ts';
 import { withSession } from '../context.ts';
-import { count, counted, plain } from '../format.ts';
+import { count, counted, plain, withHint } from '../format.ts';
 import { duration, orgsOption, positiveInteger } from '../options.ts';
 import type { Output } from '../output.ts';
 import { EXIT, Exit } from '../run.ts';
@@ -96,7 +96,7 @@ function show(output: Output, done: Reconciled, dryRun: boolean): void {
   for (const { key, reason } of done.failed.slice(0, TOLD_MAX))
     output.note(`failed: ${plain(key)}: ${plain(reason)}; its row, if it has one, stays as it is`);
   for (const { org_id, outcome, reason, hint } of done.orgs_failed.slice(0, TOLD_MAX))
-    output.note(`${outcome}: org ${org_id}: ${plain(reason)}${hint === null ? '' : ` ${plain(hint)}`}`);
+    output.note(`${outcome}: org ${org_id}: ${plain(withHint(reason, hint))}`);
   if (done.orgs_failed.length > TOLD_MAX)
     output.note(`${counted(done.orgs_failed.length - TOLD_MAX, 'more failure')}; --json lists all`);
   const mended = done.drift.filter((one) => (dryRun ? one.repairable : one.repaired)).length;
@@ -104,7 +104,11 @@ function show(output: Output, done: Reconciled, dryRun: boolean): void {
     done.drift.length === 0
       ? 'no drift'
       : `${counted(done.drift.length, 'run')} ${dryRun ? 'differ' : 'differed'}, ${count(mended)} ${dryRun ? 'to repair' : 'repaired'}`;
-  output.line(`${counted(done.scanned, 'run')} of ${counted(done.orgs, 'org')} looked at: ${drift}`);
+  const left =
+    done.orgs_failed.length === 0
+      ? ''
+      : `; ${counted(done.orgs_failed.length, 'problem')} with orgs, told above`;
+  output.line(`${counted(done.scanned, 'run')} of ${counted(done.orgs, 'org')} looked at: ${drift}${left}`);
   output.line(
     done.complete
       ? `Pass ${count(done.pass)} ${dryRun ? 'would be' : 'is'} complete.`
