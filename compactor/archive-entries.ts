@@ -1,5 +1,6 @@
 import type { Limits } from '../src/core/limits.ts';
 import { type Random, uniform } from '../src/core/random.ts';
+import { uuidv7Time } from '../src/core/uuid.ts';
 import { newEntry, type Work, type WorkEntry } from '../src/traces/work.ts';
 
 /** A try at a run: `by` is unique to it, `names` are the archives that it may write. */
@@ -58,6 +59,8 @@ export function dropped(
 /** How a claim ended. */
 export interface Settled {
   by: string;
+  /** That the claim was made with. */
+  names: readonly string[];
   /** Names that need no looking after any more: committed, never written, or removed. */
   forget: ReadonlySet<string>;
   outcome:
@@ -75,8 +78,17 @@ export function withSettled(
   limits: Limits,
 ): Work {
   const entries = { ...work.entries };
-  for (const [runId, { by, forget, outcome }] of settled) {
-    const entry = entryOf(work, runId);
+  for (const [runId, { by, names: tried, forget, outcome }] of settled) {
+    // Who was late comes back with what it put: another may have looked before it was there, and forgotten its name.
+    const entry = entryOf(
+      withNames(
+        work,
+        runId,
+        tried.filter((name) => !forget.has(name)),
+        now,
+      ),
+      runId,
+    );
     if (entry === null) continue;
     const names = entry.names.filter((name) => !forget.has(name));
     if (entry.claim?.by !== by) entries[runId] = { ...entry, names };
@@ -87,6 +99,14 @@ export function withSettled(
     }
   }
   return { ...work, entries, cursor };
+}
+
+/** Names of archives that need looking after, in the entry of their run. */
+export function withNames(work: Work, runId: string, names: readonly string[], now: number): Work {
+  if (names.length === 0) return work;
+  const entry = entryOf(work, runId) ?? newEntry(now);
+  const all = [...new Set([...entry.names, ...names])];
+  return { ...work, entries: { ...work.entries, [runId]: { ...entry, names: all } } };
 }
 
 function settledEntry(
@@ -105,8 +125,11 @@ function settledEntry(
     const isNew = attempts === 0 && names.length === 0 && outcome.next_at <= now;
     return isNew ? null : { ...entry, names, attempts, next_at: outcome.next_at };
   }
-  // A name that may still be written to is looked at once no put of the claim can land any more.
-  return names.length === 0 ? null : { ...entry, names, error: null, next_at: now + nameTtlMs(limits) };
+  if (names.length === 0) return null;
+  // Looked at once no put of the claim can land any more; what somebody may yet commit, the longer the more seldom.
+  const oldest = Math.min(...names.map((name) => uuidv7Time(name) ?? now));
+  const waitMs = Math.max(nameTtlMs(limits), Math.min(limits.traceBackoffMaxMs, (now - oldest) / 4));
+  return { ...newEntry(now), names, next_at: now + Math.ceil(waitMs) };
 }
 
 export function entryOf(work: Work, runId: string): WorkEntry | null {
@@ -118,7 +141,7 @@ export function isClaimed({ claim }: WorkEntry, now: number, limits: Limits): bo
   return claim !== null && now - claim.at < limits.traceClaimMs;
 }
 
-/** From a claim until no put of it can land. */
+/** From a claim until no put of it can land, unless who made it was asleep meanwhile: says nothing of its commit. */
 export function nameTtlMs({ traceClaimMs, operationDeadlineMs, lateWriteMaxMs }: Limits): number {
   return traceClaimMs + operationDeadlineMs + lateWriteMaxMs;
 }

@@ -1,6 +1,6 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { uuidv7Floor } from '../src/core/uuid.ts';
-import { archiveKey, archivesPrefix } from '../src/store/keys.ts';
+import { archiveKey, archivesPrefix, nameOfKey } from '../src/store/keys.ts';
 import { pagesOf } from '../src/store/pages.ts';
 import { changeWork, type Work } from '../src/traces/work.ts';
 import type { ArchivePass } from './archive-pass.ts';
@@ -17,7 +17,7 @@ export async function expireArchives(
   const { store, recorder, limits } = context;
   const now = recorder.now();
   if (work.retained_at !== null && now - work.retained_at < limits.traceRetentionEveryMs) return 0;
-  const { archives_horizon } = await changeWork(
+  const { archives_horizon, entries } = await changeWork(
     context,
     orgId,
     now,
@@ -28,6 +28,8 @@ export async function expireArchives(
     }),
     signal,
   );
+  // What a sleeping archiver may yet commit is not old, however old its name is: its log is not archived.
+  const pending = new Set(Object.values(entries).flatMap(({ names }) => names));
   let deleted = 0;
   for await (const page of pagesOf(store, {
     prefix: archivesPrefix(orgId),
@@ -35,7 +37,7 @@ export async function expireArchives(
     signal,
   })) {
     const answers = await mapParallel(
-      page.items,
+      page.items.filter(({ key }) => !pending.has(nameOfKey(key))),
       limits.parallelMax,
       ({ key, generation }, stop) => store.delete(key, { ifGeneration: generation, signal: stop }),
       signal,

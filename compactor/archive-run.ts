@@ -1,18 +1,18 @@
 import { mapParallel } from '../src/core/concurrency.ts';
 import { CorruptError, isRunfoldError, RunfoldError } from '../src/core/errors.ts';
-import { uuidv7Time } from '../src/core/uuid.ts';
 import { isTerminal, type Run, type TraceArchive } from '../src/runs/run.ts';
 import { traceEnd } from '../src/runs/traces.ts';
-import { archiveKey, nameOfKey } from '../src/store/keys.ts';
+import { archiveKey } from '../src/store/keys.ts';
 import { ArchiveReader } from '../src/traces/archive-read.ts';
 import { listChunks } from '../src/traces/chunk-list.ts';
 import { readChunk } from '../src/traces/chunk-read.ts';
 import { type Chunk, chunkOrder } from '../src/traces/chunks.ts';
 import type { TraceContext } from '../src/traces/context.ts';
-import { removeArchives, removeTraces } from '../src/traces/remove.ts';
+import { removeTraces } from '../src/traces/remove.ts';
 import type { WorkEntry } from '../src/traces/work.ts';
 import { batchesOf } from './archive-assemble.ts';
-import { isLastResort, nameTtlMs } from './archive-entries.ts';
+import { isLastResort } from './archive-entries.ts';
+import { removeOrphans } from './archive-orphans.ts';
 import type { Archived } from './archive-report.ts';
 import { archiveTrace, deleteChunks, MismatchError } from './archive-trace.ts';
 
@@ -51,7 +51,11 @@ export async function archiveRun(
   signal: AbortSignal,
 ): Promise<void> {
   const { run, entry, names, report } = work;
-  const committed = await removeOrphans(context, work, done, signal);
+  const uris = new Set(archivedOf(run).map(([, { archive }]) => archive.uri));
+  const [committed, orphans] = partition(entry.names, (name) => uris.has(archiveKey(work.orgId, name)));
+  const mine = new Set(names.values());
+  const others = { orgId: work.orgId, run, names: orphans.filter((name) => !mine.has(name)) };
+  report.orphans_deleted += await removeOrphans(context, others, done.forget, signal);
   if (run === null) return;
   if (run.deleted_at !== null) {
     report.chunks_deleted += await removeTraces(context, run, signal);
@@ -77,6 +81,12 @@ export async function archiveRun(
     else
       await archiveAttempt(context, work, attempt, done, signal).catch((error) => keep(done, error, signal));
   }
+  // What this try ruled out.
+  const left = others.names.filter((name) => !done.forget.has(name));
+  if (left.length === 0 || liveAttempts(run).length === 0) return;
+  const stored = await context.runs.read(work.orgId, run.run_id, signal);
+  const after = { ...others, run: stored?.run ?? null, names: left };
+  report.orphans_deleted += await removeOrphans(context, after, done.forget, signal);
 }
 
 export function liveAttempts(run: Run | null): number[] {
@@ -138,31 +148,14 @@ function unconfirmed(chunks: number): RunfoldError {
   return new RunfoldError('OUTCOME_UNKNOWN', `${chunks} archived chunks may not be deleted yet.`);
 }
 
-/** Archives that earlier tries wrote, or may have, and that the run does not name. Gives the names that it does. */
-async function removeOrphans(
-  context: TraceContext,
-  { orgId, run, entry, names, report }: RunWork,
-  { forget }: RunDone,
-  signal: AbortSignal,
-): Promise<string[]> {
-  const now = context.recorder.now();
-  const committed = new Set(archivedOf(run).map(([, { archive }]) => archive.uri && nameOfKey(archive.uri)));
-  const mine = new Set(names.values());
-  for (const name of entry.names) {
-    if (mine.has(name)) continue;
-    if (committed.has(name)) continue;
-    if ((uuidv7Time(name) ?? 0) + nameTtlMs(context.limits) < now) {
-      report.orphans_deleted += await removeArchives(context, orgId, [archiveKey(orgId, name)], signal);
-      forget.add(name);
-    }
-  }
-  return entry.names.filter((name) => committed.has(name));
-}
-
 function archivedOf(run: Run | null) {
   return Object.entries(run?.traces ?? {}).flatMap(([attempt, { archive }]) =>
     archive === null ? [] : [[Number(attempt), { archive }] as const],
   );
+}
+
+function partition<T>(values: readonly T[], test: (value: T) => boolean): [T[], T[]] {
+  return [values.filter(test), values.filter((value) => !test(value))];
 }
 
 /** The first problem counts; an abort ends everything. */

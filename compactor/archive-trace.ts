@@ -1,7 +1,8 @@
 import { throwIfAborted } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { crc32c } from '../src/core/crc32c.ts';
-import { LifecycleError, RunfoldError } from '../src/core/errors.ts';
+import { CorruptError, LifecycleError, RunfoldError } from '../src/core/errors.ts';
+import type { RunEvent } from '../src/runs/events.ts';
 import type { Run, TraceArchive } from '../src/runs/run.ts';
 import { archiveKey } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
@@ -39,7 +40,7 @@ export interface TraceDone {
 
 /**
  * One try at one attempt's trace: assemble, put, read back what the store holds, commit, and only then delete.
- * Whatever it throws, the chunks are all there. 2 GET, 1 LIST per 1000 chunks, 1 GET per chunk, 3 PUT, 1 HEAD, 1
+ * Whatever it throws, the chunks are all there. 2 GET, 1 LIST per 1000 chunks, 1 GET per chunk, 3 PUT, 2 HEAD, 1
  * DELETE per chunk.
  */
 export async function archiveTrace(
@@ -70,11 +71,8 @@ export async function archiveTrace(
     throw new RunfoldError('CORRUPT', `None of its ${chunks.length} chunks can be read.`);
   }
   const archive = await putArchive(context, job, assembled, signal);
-  // Whoever comes next removes what was not committed by then.
-  throwIfLate(context, job);
   try {
-    // The commit point. From here on the archive is the log, and the chunks are copies of it.
-    await recorder.apply(org_id, run_id, { type: 'trace_archived', attempt, archive }, signal);
+    await commitArchive(context, job, { type: 'trace_archived', attempt, archive }, signal);
   } catch (error) {
     if (error instanceof LifecycleError) return { ...doneOf('gone', assembled, archive), chunks_left: 0 };
     throw error;
@@ -85,6 +83,30 @@ export async function archiveTrace(
     chunks_deleted: deleted,
     chunks_left: assembled.used.length - deleted,
   };
+}
+
+/**
+ * The commit point: from here on the archive is the log, and the chunks are copies of it. Gives only once the store was
+ * seen to hold the archive behind the commit, so that nobody deletes a chunk for one that is not there. Throws
+ * LifecycleError where another was first, CorruptError where it is gone.
+ */
+export async function commitArchive(
+  context: Pick<TraceContext, 'store' | 'recorder' | 'clock'>,
+  job: Pick<TraceJob, 'run' | 'putBefore'>,
+  event: Extract<RunEvent, { type: 'trace_archived' }>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { uri, stored_bytes, crc32c: sum } = event.archive;
+  const { org_id, run_id } = job.run;
+  // It saves work; what keeps bytes safe is that no archive is deleted that a run may come to name.
+  throwIfLate(context, job);
+  await context.recorder.apply(org_id, run_id, event, signal);
+  if (uri === null) return;
+  const meta = await context.store.head(uri, { signal });
+  if (meta?.sizeBytes === stored_bytes && meta.crc32c === sum) return;
+  throw new CorruptError(uri, 'it was not there behind its commit; the chunks of the log were kept', {
+    hint: 'Find out who deletes objects of this store. The chunks still have every byte.',
+  });
 }
 
 function doneOf(
@@ -138,7 +160,7 @@ export async function putArchive(
   return { ...archive, uri: key, stored_bytes: body.length, crc32c: sum };
 }
 
-/** What is written later may be taken for what nobody will commit. Throws DEADLINE_EXCEEDED. */
+/** What is written later may be in no work list any more. Throws DEADLINE_EXCEEDED. */
 export function throwIfLate(
   { clock }: Pick<TraceContext, 'clock'>,
   { putBefore }: Pick<TraceJob, 'putBefore'>,

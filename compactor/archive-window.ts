@@ -120,14 +120,16 @@ async function tryRun(
   const { context, orgId, budget, report } = pass;
   const { limits, clock } = context;
   const began = clock.monotonic();
-  const done: RunDone = { forget: new Set(byAttempt.values()), laterAt: null, problem };
+  const names = [...byAttempt.values()];
+  const done: RunDone = { forget: new Set(names), laterAt: null, problem };
+  const settled = (outcome: Settled['outcome']): Settled => ({ by, names, forget: done.forget, outcome });
   if (problem === null) {
     const putBefore = claimedAt + limits.traceClaimMs;
     const signal = AbortSignal.any([stop, budget.signal]);
     const onListed = (chunks: number) => budget.grant(chunks, limits);
     const work = { orgId, run, entry, names: byAttempt, putBefore, report, onListed };
     try {
-      if (budget.isOver()) return { by, forget: done.forget, outcome: { kind: 'released', next_at: 0 } };
+      if (budget.isOver()) return settled({ kind: 'released', next_at: 0 });
       await archiveRun(context, work, done, signal);
     } catch (error) {
       if (stop.aborted) throw error;
@@ -135,16 +137,14 @@ async function tryRun(
       const hadItAll = clock.monotonic() - began >= 0.9 * budget.totalMs;
       if (budget.signal.aborted) {
         const next_at = hadItAll ? cutShort(pass, candidate.run_id, entry) : 0;
-        return { by, forget: done.forget, outcome: { kind: 'released', next_at } };
+        return settled({ kind: 'released', next_at });
       }
     }
   }
-  const { forget } = done;
-  if (done.problem !== null)
-    return { by, forget, outcome: failure(pass, candidate.run_id, entry, done.problem) };
-  if (done.laterAt !== null) return { by, forget, outcome: { kind: 'released', next_at: done.laterAt } };
+  if (done.problem !== null) return settled(failure(pass, candidate.run_id, entry, done.problem));
+  if (done.laterAt !== null) return settled({ kind: 'released', next_at: done.laterAt });
   pass.settled.add(candidate.run_id);
-  return { by, forget, outcome: { kind: 'done' } };
+  return settled({ kind: 'done' });
 }
 
 /**

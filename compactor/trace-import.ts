@@ -14,7 +14,7 @@ import { linesOf, verifyTraces } from '../src/traces/verify.ts';
 import { changeWork } from '../src/traces/work.ts';
 import { FrameWriter, inflateAll } from '../src/traces/zstd.ts';
 import { entryOf, type Settled, withClaims, withSettled } from './archive-entries.ts';
-import { putArchive, throwIfLate } from './archive-trace.ts';
+import { commitArchive, putArchive } from './archive-trace.ts';
 
 const whole = z.coerce.number().int().nonnegative();
 const given = <T extends z.ZodType>(schema: T) =>
@@ -51,7 +51,7 @@ export interface ImportOptions {
 /**
  * Takes over logs that others archived: reads and checks each against its row, and archives it as runfold does, so
  * that ranges, retention and checks are as for all others. The old objects stay. Doing it again changes nothing. Per
- * row 2 GET, 2 PUT and 1 HEAD; per call 2 GET and 2 PUT of the work list.
+ * row 2 GET, 2 PUT and 3 HEAD; per call 2 GET and 2 PUT of the work list.
  */
 export async function importTraces(
   context: TraceContext,
@@ -102,8 +102,8 @@ export async function importTraces(
   );
   if (work !== null) {
     const settled = new Map<string, Settled>();
-    for (const runId of claims.keys())
-      settled.set(runId, { by, forget, outcome: { kind: 'released', next_at: 0 } });
+    for (const [runId, claim] of claims)
+      settled.set(runId, { ...claim, forget, outcome: { kind: 'released', next_at: 0 } });
     const settle = (before: typeof work) =>
       withSettled(before, settled, before.cursor, recorder.now(), limits);
     await changeWork(context, orgId, recorder.now(), settle, signal);
@@ -163,9 +163,8 @@ async function importRow(
     isReadable: true,
   };
   const archive = await putArchive(context, { run, attempt: row.attempt, ...put }, assembled, signal);
-  throwIfLate(context, put);
   const event = { type: 'trace_archived', attempt: row.attempt, archive, imported: true } as const;
-  await context.recorder.apply(orgId, row.run_id, event, signal);
+  await commitArchive(context, { run, ...put }, event, signal);
   return { outcome: 'imported', reason: null };
 }
 

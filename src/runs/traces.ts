@@ -75,6 +75,17 @@ export function commitTrace(
   );
 }
 
+/**
+ * Whether the run can never come to name that archive any more, however late whoever wrote it commits: the run is
+ * deleted, or the attempt's log is in another archive. Once it is so it stays so. Until then the archive may be the log
+ * at any moment, whatever a clock says. Pure.
+ */
+export function neverNames(run: Run, attempt: number, uri: string): boolean {
+  if (run.deleted_at !== null) return true;
+  const known = traceOf(run, attempt);
+  return known !== null && known.status !== 'live' && known.archive?.uri !== uri;
+}
+
 /** What a retry leaves behind: it is the last that knows when the attempt before it ended. */
 export function closeTrace(run: Run): Pick<Run, 'traces'> {
   const trace = traceOf(run, run.attempt);

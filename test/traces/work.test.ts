@@ -405,7 +405,7 @@ describe('bookkeeping is bounded by unarchived traces, not by history', () => {
         const outcome: Settled['outcome'] = failing(i)
           ? { kind: 'failed', code: 'CORRUPT', message: 'poison', next_at: now + DAY, stale: false }
           : { kind: 'done' };
-        settled.set(`run-${i}`, { by, forget: new Set(names), outcome });
+        settled.set(`run-${i}`, { by, names, forget: new Set(names), outcome });
       }
       work = withSettled(work, settled, null, now, limits);
       largest = Math.max(largest, sizeBytes);
