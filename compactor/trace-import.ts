@@ -9,6 +9,7 @@ import { isId } from '../src/core/ids.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
 import type { Run } from '../src/runs/run.ts';
 import { traceOf } from '../src/runs/traces.ts';
+import { isOwnKey } from '../src/store/keys.ts';
 import type { TraceContext } from '../src/traces/context.ts';
 import { linesOf, verifyTraces } from '../src/traces/verify.ts';
 import { changeWork } from '../src/traces/work.ts';
@@ -16,14 +17,28 @@ import { FrameWriter, inflateAll } from '../src/traces/zstd.ts';
 import { entryOf, type Settled, withClaims, withSettled } from './archive-entries.ts';
 import { commitArchive, putArchive } from './archive-trace.ts';
 
-const whole = z.coerce.number().int().nonnegative();
+/** Digits, or a number of JSON: ` 1 `, `1e3` and `0x2A` are more likely another column than meant. */
+const whole = z
+  .union(
+    [
+      z.number(),
+      z
+        .string()
+        .regex(/^\d{1,15}$/, 'is not a whole number')
+        .transform(Number),
+    ],
+    {
+      error: 'is not a whole number',
+    },
+  )
+  .pipe(z.number('is not a whole number').int().nonnegative());
 const given = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === '' || value === null ? undefined : value), schema.optional());
 
 /** A row of somebody's table of archived logs. Columns that are not named here are passed over. */
 export const traceRowSchema = z.object({
   run_id: z.string().refine((id) => isId(id), { error: 'is not a run id' }),
-  attempt: given(z.coerce.number().int().positive()).transform((attempt) => attempt ?? 1),
+  attempt: given(whole.pipe(z.number().positive())).transform((attempt) => attempt ?? 1),
   /** Key of the log in the same store, or the store's URL and the key: zstd, gzip, or as it is. */
   uri: z.string().min(1),
   bytes: given(whole),
@@ -176,6 +191,9 @@ async function textOf(
 ): Promise<Uint8Array | null> {
   const key = row.uri.startsWith(`${store.url}/`) ? row.uri.slice(store.url.length + 1) : row.uri;
   if (/^[a-z][a-z0-9+.-]*:/.test(key)) throw new InputError(`${row.uri} is not in this store`);
+  // The store is shared: what runfold keeps may be the log of any org.
+  if (isOwnKey(key))
+    throw new InputError(`${key} belongs to runfold itself: a log that is imported lies elsewhere`);
   const meta = await store.head(key, { signal });
   if (meta === null) return null;
   if (meta.sizeBytes > limits.traceBytesMax) throw new InputError(`${key} is larger than a log may be`);

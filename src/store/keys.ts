@@ -13,6 +13,17 @@ export const DIRTY_PREFIX = 'catalog/dirty/';
 export const DIRTY_SHARDS = 256;
 export const TRACES_PREFIX = 'traces/orgs/';
 
+/** Under which every key of runfold lies, whoever owns it. A new prefix belongs under one of them, or comes in here. */
+const OWN_ROOTS = ['authoritative-runs', 'catalog', 'traces', 'artifact-versions', 'probe'];
+
+/**
+ * Whether a key is one of those that runfold itself writes, of any org: nobody may name one as an object of his own.
+ * Some file systems take capitals for the same name.
+ */
+export function isOwnKey(key: string): boolean {
+  return OWN_ROOTS.includes(key.replace(/^\/+/, '').split('/', 1)[0]!.toLowerCase());
+}
+
 const org = (orgId: string) => encodeSegment(checkId('org id', orgId));
 
 export function runsPrefix(orgId: string): string {

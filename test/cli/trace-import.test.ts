@@ -5,7 +5,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { crc32c } from '../../src/core/crc32c.ts';
 import { openFileStore } from '../../src/store/file.ts';
-import { traceWorkKey } from '../../src/store/keys.ts';
+import { archiveKey, chunksPrefix, manifestKey, runKey, traceWorkKey } from '../../src/store/keys.ts';
 import { readWork } from '../../src/traces/work.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type World, worldOn } from '../support/world.ts';
@@ -178,6 +178,46 @@ describe('a table that kept the books before', () => {
     const open = `run_id,uri\nplain,"old${'\nplain,old/plain.log'.repeat(60_000)}`;
     await clear('open.csv', open, /open.csv:2: a record that begins here does not end/);
     await clear('twice.csv', 'run_id,uri,uri\n', /does not name the columns/);
+  });
+
+  it('takes no key of runfold itself for a log: it may be that of another org', async () => {
+    const { recorder } = world.session;
+    await recorder.create('victim', { run_id: 'n1' });
+    const secrets = [
+      archiveKey('victim', '0193a0c0-0000-7000-8000-000000000000'),
+      `${chunksPrefix('victim', 'n1', 1)}000000000000-6-x`,
+    ];
+    for (const key of secrets) await world.store.put(key, Buffer.from('secret'));
+    secrets.push(
+      runKey('victim', 'n1'),
+      runKey(ORG, 'plain'),
+      manifestKey('victim'),
+      'catalog/dirty/00/victim',
+    );
+    secrets.push('artifact-versions/orgs/victim/x.json', 'TRACES/orgs/victim/archives/x.zst');
+    const uris = secrets.flatMap((key) => [key, `${world.store.url}/${key}`]);
+    await recorder.create(ORG, { run_id: 'thief' });
+    await recorder.apply(ORG, 'thief', { type: 'succeeded', attempt: 1 });
+    const table = join(dir, 'thief.csv');
+    writeFileSync(table, ['run_id,uri', ...uris.map((uri) => `thief,${uri}`), ''].join('\n'));
+    for (const dry of [['--dry-run'], []]) {
+      const done = traceImportSchema.parse((await ask('trace', 'import', table, '--org', ORG, ...dry)).value);
+      expect(done).toMatchObject({ imported: 0, known: 0, rejected_total: uris.length });
+      for (const { reason } of done.rejected) expect(reason).toMatch(/ belongs to runfold itself/);
+    }
+  });
+
+  it('takes whole numbers as digits only', async () => {
+    const table = join(dir, 'numbers.csv');
+    const odd = ['1e0,24', '" 1 ",24', '0x1,24', '1.0,24', '+1,24', '0,24', '1,0x18', '1,2.4e1', '1,-24'];
+    writeFileSync(
+      table,
+      ['run_id,uri,attempt,bytes', ...odd.map((two) => `plain,old/plain.log,${two}`), ''].join('\n'),
+    );
+    const { value } = await ask('trace', 'import', table, '--org', ORG, '--dry-run');
+    const done = traceImportSchema.parse(value);
+    expect(done.rejected_total).toBe(odd.length);
+    for (const { reason } of done.rejected) expect(reason).toMatch(/^(attempt|bytes): /);
   });
 
   it('NDJSON as well; a file that is none is one clear error', async () => {
