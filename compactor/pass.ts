@@ -2,8 +2,8 @@ import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, isRunfoldError } from '../src/core/errors.ts';
 import { unwatched } from '../src/core/telemetry.ts';
 import type { Recorder } from '../src/runs/recorder.ts';
-import { DIRTY_PREFIX, orgOfDirtyKey, shardOf } from '../src/store/keys.ts';
-import type { ObjectMeta, ObjectStore } from '../src/store/object-store.ts';
+import { DIRTY_PREFIX, dirtyKey, orgOfDirtyKey, shardOf } from '../src/store/keys.ts';
+import { ABSENT, type ObjectMeta, type ObjectStore } from '../src/store/object-store.ts';
 import { pagesOf } from '../src/store/pages.ts';
 import { archiveOrg } from './archive.ts';
 import type { Archived } from './archive-report.ts';
@@ -87,6 +87,7 @@ export function compactPass(context: CompactorContext, options: PassOptions = {}
       orgs: results.length,
       failed: results.filter(isFailure).length,
       deferred: results.filter(({ outcome }) => outcome === 'deferred').length,
+      full: options.orgs === 'all' && options.drain?.aborted !== true,
     });
     return results;
   });
@@ -104,11 +105,14 @@ async function pass(context: CompactorContext, options: PassOptions): Promise<Pa
     options.parallel ?? 4,
     async (orgId, stop) => {
       if (options.drain?.aborted) return null;
+      context.telemetry?.tell('reached', { org: orgId });
       const result = await keepUp(context, orgId, options, stop);
       const marker = markers.byOrg.get(orgId);
       if (marker !== undefined && result.outcome !== 'failed' && result.settled && !waits(result)) {
         await removeMarker(context, marker, markers.listedAt);
       }
+      if (marker === undefined && result.outcome !== 'failed' && waits(result))
+        await markAgain(context, orgId);
       options.onOrg?.(result);
       return result;
     },
@@ -199,6 +203,11 @@ async function removeMarker(
 ): Promise<void> {
   if (listedAt - marker.createdAt < 2 * limits.markerCacheMs) return;
   await store.delete(marker.key, { ifGeneration: marker.generation }).catch(() => undefined);
+}
+
+/** Somebody who does not archive took the marker of an org whose logs wait: no full pass need come first. */
+async function markAgain({ store }: CompactorContext, orgId: string): Promise<void> {
+  await store.put(dirtyKey(orgId), new Uint8Array(), { ifGeneration: ABSENT }).catch(() => undefined);
 }
 
 async function listMarkers(store: ObjectStore, signal: AbortSignal | undefined) {

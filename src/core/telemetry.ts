@@ -51,8 +51,8 @@ export interface Operations {
     due: number;
     oldest_age_ms: number;
   };
-  /** One pass over many orgs. */
-  pass: { orgs: number; failed: number; deferred: number };
+  /** One pass over many orgs. `full`: it came to all that there are. */
+  pass: { orgs: number; failed: number; deferred: number; full: boolean };
 }
 export type Operation = keyof Operations;
 
@@ -64,6 +64,8 @@ export interface Happenings {
   retry: { operation: string };
   /** One entry, written or given up. `attempts`: names that it was written under. */
   entry: { records: number; bytes: number; attempts: number; acknowledged: boolean };
+  /** A pass has come to an org. */
+  reached: { org: string };
   /** One look into a service's cache of orgs. */
   lookup: { result: 'hit' | 'stale' | 'miss' };
 }

@@ -2,13 +2,11 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { isRunfoldError } from '../core/errors.ts';
 import type { Facts, Happenings, Operation, Watcher } from '../core/telemetry.ts';
 import type { Metrics } from './metrics.ts';
-
-/** Sums of one pass over many orgs, which gauges take at its end. */
-const NOTHING_YET = { quarantine: 0, garbage: 0, waiting: 0, traces: 0, due: 0, oldest: 0, deferred: 0 };
+import { StandingWork } from './standing.ts';
 
 /** Counts into `metrics` what a session, its compactor and a service on it do. */
 export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher {
-  const pass = { ...NOTHING_YET };
+  const standing = new StandingWork(() => clock.monotonic());
   const ended: { [O in Operation]: (facts: Facts<O>, ms: number, error: unknown) => void } = {
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
@@ -39,15 +37,12 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       if (!isDeferred) metrics.observe('runfold_fold_seconds', {}, ms / 1_000);
       if (error !== null) return;
       if (!isDeferred) metrics.observe('runfold_fold_lag_seconds', {}, (facts.lag_ms ?? 0) / 1_000);
-      pass.deferred += facts.deferred ?? 0;
+      standing.folded(facts);
       metrics.add('runfold_fold_entries_total', {}, facts.entries ?? 0);
       metrics.add('runfold_fold_records_total', {}, facts.records ?? 0);
       metrics.add('runfold_fold_ties_total', {}, facts.ties ?? 0);
       metrics.add('runfold_quarantined_total', {}, facts.quarantined ?? 0);
       metrics.add('runfold_collected_total', {}, facts.collected ?? 0);
-      pass.quarantine += facts.quarantine ?? 0;
-      pass.garbage += facts.garbage ?? 0;
-      pass.waiting += facts.waiting ?? 0;
     },
     archive(facts, ms, error) {
       metrics.observe('runfold_archive_seconds', {}, ms / 1_000);
@@ -56,22 +51,15 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.add('runfold_trace_failures_total', {}, error === null ? (facts.failed ?? 0) : 1);
       metrics.add('runfold_trace_mismatches_total', {}, facts.mismatches ?? 0);
       metrics.add('runfold_trace_bytes_total', {}, facts.bytes ?? 0);
-      pass.traces += facts.waiting ?? 0;
-      pass.due += facts.due ?? 0;
-      pass.oldest = Math.max(pass.oldest, facts.oldest_age_ms ?? 0);
+      // What failed tells nothing of what waits.
+      if (error === null) standing.archived(facts);
     },
-    pass(_, ms, error) {
+    pass(facts, ms, error) {
       metrics.add('runfold_passes_total', { result: error === null ? 'ok' : 'failed' });
       metrics.observe('runfold_pass_seconds', {}, ms / 1_000);
       metrics.set('runfold_last_pass_timestamp_seconds', Math.round(clock.now() / 1_000));
-      metrics.set('runfold_quarantine', pass.quarantine);
-      metrics.set('runfold_garbage_waiting', pass.garbage);
-      metrics.set('runfold_waiting_entries', pass.waiting);
-      metrics.set('runfold_deferred_entries', pass.deferred);
-      metrics.set('runfold_traces_waiting', pass.traces);
-      metrics.set('runfold_traces_due', pass.due);
-      metrics.set('runfold_trace_oldest_seconds', pass.oldest / 1_000);
-      Object.assign(pass, NOTHING_YET);
+      standing.passed(error === null ? facts : {});
+      standing.showOn(metrics);
     },
   };
   const told: { [H in keyof Happenings]: (facts: Happenings[H]) => void } = {
@@ -86,6 +74,7 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.observe('runfold_entry_records', {}, records);
       metrics.add('runfold_entry_repeats_total', {}, attempts - 1);
     },
+    reached: ({ org }) => standing.reached(org),
     lookup: ({ result }) => metrics.add('runfold_cache_lookups_total', { result }),
   };
   return {

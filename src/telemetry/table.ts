@@ -209,23 +209,23 @@ export const METRICS = {
   runfold_quarantine: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Entries in quarantine in the orgs of the last pass: see runfold verify and repair.',
+    help: 'Entries in quarantine, as last seen in each org: see runfold verify and repair.',
   },
   runfold_garbage_waiting: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Objects that wait out their grace in the orgs of the last pass.',
+    help: 'Objects that wait out their grace, as last seen in each org.',
   },
   runfold_collected_total: { of: 'compactor', type: 'counter', help: 'Objects deleted as garbage.' },
   runfold_waiting_entries: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Entries that stay in the log for an unconfirmed intent, in the orgs of the last pass.',
+    help: 'Entries that stay in the log for an unconfirmed intent, as last seen in each org.',
   },
   runfold_deferred_entries: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Entries that wait until a fold is worth it, in the orgs of the last pass.',
+    help: 'Entries that wait until a fold is worth it, as last seen in each org.',
   },
   runfold_traces_archived_total: {
     of: 'compactor',
@@ -253,7 +253,7 @@ export const METRICS = {
   runfold_traces_waiting: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Ended runs whose logs are not archived, in the orgs of the last pass.',
+    help: 'Ended runs whose logs are not archived, as last seen in each org.',
   },
   runfold_traces_due: {
     of: 'compactor',
@@ -263,7 +263,7 @@ export const METRICS = {
   runfold_trace_oldest_seconds: {
     of: 'compactor',
     type: 'gauge',
-    help: 'Since when the first of all that are not archived has ended.',
+    help: 'How long ago the first of all that are not archived has ended; grows though no pass looks.',
   },
 } as const satisfies Record<`runfold_${string}`, MetricDefinition>;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { foldPolicy } from '../../compactor/due.ts';
-import { compactPass } from '../../compactor/pass.ts';
+import { compactPass, type PassOptions } from '../../compactor/pass.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { limits as limitsOf } from '../../src/core/limits.ts';
 import { seededRandom } from '../../src/core/random.ts';
@@ -11,6 +11,7 @@ import { recordOf } from '../../src/runs/record.ts';
 import { dirtyKey, entryKey } from '../../src/store/keys.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { resilient } from '../../src/store/resilient.ts';
+import { metering } from '../../src/telemetry/meter.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { METRICS, type MetricDefinition, type MetricName } from '../../src/telemetry/table.ts';
 import { NOW, RUNS, type Served, serve, tokenFor } from '../service/support.ts';
@@ -142,5 +143,76 @@ describe('metrics', () => {
     await compactPass(world.compactor);
     expect(waiting()).toBe(0);
     expect(figuresOf(metrics.text()).get('runfold_collected_total')).toBe(4);
+  });
+
+  it('what waits in an org stands, and ages, until the org is looked at again', async () => {
+    const metrics = new Metrics(['compactor']);
+    const clock = new FakeClock();
+    const telemetry = new Telemetry();
+    const store = new MemoryStore({ clock });
+    const served = await serve({}, { store, clock, metrics, world: { clock, telemetry } });
+    const { session, compactor } = served.world;
+    const { recorder, traces } = session;
+    const gauges = () => {
+      const figures = figuresOf(metrics.text());
+      const names = ['traces_waiting', 'traces_due', 'trace_oldest_seconds', 'garbage_waiting'];
+      return names.map((name) => Math.round(figures.get(`runfold_${name}`) ?? -1));
+    };
+    const pass = (options: PassOptions = {}) => compactPass(compactor, { archive: recorder, ...options });
+    await recorder.create(ORG, { run_id: 'r1' });
+    await traces.append(ORG, 'r1', { attempt: 1, offset: 0, body: new Uint8Array([10]) });
+    await recorder.apply(ORG, 'r1', { type: 'succeeded', attempt: 1 });
+    await pass();
+    const [waiting, due, oldest, garbage] = gauges() as [number, number, number, number];
+    expect([waiting, due, garbage > 0]).toEqual([1, 0, true]);
+    // Somebody who archives nothing takes the marker: no pass but a full one comes here.
+    await clock.advance(LATER_MS);
+    const marker = (await store.head(dirtyKey(ORG)))!;
+    await store.delete(marker.key, { ifGeneration: marker.generation });
+    for (const options of [{}, { orgs: [] }]) {
+      await pass(options);
+      expect(gauges()).toEqual([1, 0, Math.round(oldest + LATER_MS / 1_000), garbage]);
+    }
+    await clock.advance(3_600_000);
+    expect(gauges()[2]).toBeGreaterThan(3_600);
+    // A full pass looks at it, and marks it for those that follow.
+    await pass({ orgs: 'all', archive: undefined });
+    expect([gauges()[0], await store.head(dirtyKey(ORG))]).toEqual([1, null]);
+    let broken = true;
+    const rotten = intercept(store, async (call, go) => {
+      if (broken && call.operation === 'put' && call.key.includes('/archives/'))
+        return store.put(call.key, new Uint8Array(3), call.put);
+      return go();
+    });
+    const shaky = { ...compactor, store: rotten };
+    await compactPass(shaky, { orgs: 'all', archive: recorder });
+    expect([gauges()[0], (await store.head(dirtyKey(ORG))) !== null]).toEqual([1, true]);
+    broken = false;
+    await clock.advance(660_000);
+    await pass();
+    expect(gauges().slice(0, 3)).toEqual([0, 0, 0]);
+  });
+
+  it("an org that is gone, or is another shard's, is forgotten at a full pass", async () => {
+    const metrics = new Metrics(['compactor']);
+    const telemetry = new Telemetry().add(metering(metrics, new FakeClock()));
+    const look = (org: string) =>
+      telemetry.run('archive', { org }, async (note) => note({ waiting: 2, due: 1, oldest_age_ms: 5_000 }));
+    const waiting = () => figuresOf(metrics.text()).get('runfold_traces_waiting');
+    const pass = (full: boolean, orgs: string[], reached: string[] = []) =>
+      telemetry.run('pass', {}, async (note) => {
+        for (const org of reached) telemetry.tell('reached', { org });
+        for (const org of orgs) await look(org);
+        note({ full });
+      });
+    await pass(false, ['a', 'b', 'c']);
+    expect(waiting()).toBe(6);
+    await pass(false, []);
+    expect(waiting()).toBe(6);
+    // What fails in an org that is there tells nothing of what waits.
+    await pass(true, ['a'], ['a', 'b']);
+    expect(waiting()).toBe(4);
+    await pass(true, []);
+    expect(waiting()).toBe(0);
   });
 });
