@@ -37,6 +37,8 @@ export class TraceWriter {
   readonly #context: TraceContext;
   /** Monotonic ms at which a trace was last seen to be open. */
   readonly #openAt = new LRUCache<string, number>({ max: TRACES_MAX });
+  /** Where a log ends, by the chunk that declared it here. */
+  readonly #ends = new LRUCache<string, number>({ max: TRACES_MAX });
   readonly #stored: StoredChunks;
 
   constructor(context: TraceContext) {
@@ -54,7 +56,12 @@ export class TraceWriter {
     this.#check(orgId, runId, chunk);
     const { attempt, offset, body, end = false } = chunk;
     const openAt = await this.#open(orgId, runId, attempt, signal);
+    const name = keyOf(orgId, runId, attempt);
     const key = `${chunksPrefix(orgId, runId, attempt)}${chunkName(offset, body, end)}`;
+    if (offset + body.length > (this.#ends.get(name) ?? Number.POSITIVE_INFINITY)) {
+      if ((await store.head(key, { signal })) !== null) return { next: offset + body.length, repeated: true };
+      throw pastEndError(attempt, this.#ends.get(name)!);
+    }
     const place = { orgId, runId, attempt, key, bytes: body.length };
     const takeBack = await this.#stored.admit(place, signal);
     const put = await store.put(key, body, {
@@ -74,6 +81,7 @@ export class TraceWriter {
       this.#openAt.delete(keyOf(orgId, runId, attempt));
       await this.#look(orgId, runId, attempt, signal);
     }
+    if (end) this.#ends.set(name, offset + body.length);
     return { next: offset + body.length, repeated: put.outcome === 'conflict' };
   }
 
@@ -155,6 +163,18 @@ export class TraceWriter {
 
 function keyOf(orgId: string, runId: string, attempt: number): string {
   return JSON.stringify([orgId, runId, attempt]);
+}
+
+/** Only in the process that took the end: to know it everywhere, each chunk would cost a LIST. */
+function pastEndError(attempt: number, end: number): RunfoldError {
+  return new RunfoldError(
+    'TRACE_CLOSED',
+    `The log of attempt ${attempt} was declared to end at byte ${end}.`,
+    {
+      hint: 'Say end=true with the last chunk only; what was acknowledged stays.',
+      details: { end },
+    },
+  );
 }
 
 function limitError(

@@ -1,11 +1,12 @@
 import { chunksPrefix } from '../store/keys.ts';
 import type { ListOptions, ObjectStore } from '../store/object-store.ts';
-import { listAll } from '../store/pages.ts';
+import { pagesOf } from '../store/pages.ts';
 import { type Chunk, chunkKeyFloor, chunkOf } from './chunks.ts';
 
 export interface ChunkRange {
-  /** Only chunks that may have bytes of [from, to). */
+  /** Only chunks that may have bytes at `from` or later. */
   from?: number | undefined;
+  /** What begins here or later is wanted only to see whether there is any: the first that does, or some more. */
   to?: number | undefined;
   chunkBytesMax: number;
 }
@@ -20,19 +21,30 @@ export async function listChunks(
   signal?: AbortSignal,
 ): Promise<Chunk[]> {
   const floor = (offset: number) => chunkKeyFloor(orgId, runId, attempt, offset);
-  return chunksUnder(store, {
+  const options = {
     prefix: chunksPrefix(orgId, runId, attempt),
     ...(from > 0 && { start: floor(from - chunkBytesMax) }),
-    ...(to !== undefined && { end: floor(to) }),
     signal,
-  });
+  };
+  return chunksUnder(store, options, to);
 }
 
-/** Chunks of one run, or whatever is listed; what is no chunk is passed over. One LIST per 1000. */
+/**
+ * Chunks of one run, or whatever is listed; what is no chunk is passed over. One LIST per 1000, none after a page that
+ * ends at offset `to` or later.
+ */
 export async function chunksUnder(
   store: ObjectStore,
   options: Omit<ListOptions, 'pageToken'>,
+  to = Number.POSITIVE_INFINITY,
 ): Promise<Chunk[]> {
-  const metas = await listAll(store, options);
-  return metas.flatMap((meta) => chunkOf(meta) ?? []);
+  const chunks: Chunk[] = [];
+  for await (const { items } of pagesOf(store, options)) {
+    for (const meta of items) {
+      const chunk = chunkOf(meta);
+      if (chunk !== null) chunks.push(chunk);
+    }
+    if ((chunks.at(-1)?.offset ?? 0) >= to) break;
+  }
+  return chunks;
 }

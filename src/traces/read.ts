@@ -20,9 +20,11 @@ export interface TraceQuery {
   /** Bytes [from, to) of the log. */
   from?: number | undefined;
   to?: number | undefined;
+  /** Look through a live log as far as it goes: `bytes` and `gap` then tell of all behind `from`. 1 LIST per 1000 chunks. */
+  ahead?: boolean | undefined;
 }
 
-export interface FollowQuery extends Omit<TraceQuery, 'to'> {
+export interface FollowQuery extends Omit<TraceQuery, 'to' | 'ahead'> {
   /** Pause while nothing comes. */
   pollMs?: number | undefined;
   /** Bytes of one slice. */
@@ -50,7 +52,10 @@ export class TraceReader {
     return this.#slice(orgId, runId, query, new Readers(this.#context, orgId), signal);
   }
 
-  /** All of [from, to), slice after slice. A live log ends where it ends now. As `read`, with one seek table. */
+  /**
+   * All of [from, to), slice after slice. A live log ends where it ends now; the first slice tells of its first gap already,
+   * unless `to` says where to stop. As `read`, with one seek table.
+   */
   async *stream(
     orgId: string,
     runId: string,
@@ -60,8 +65,8 @@ export class TraceReader {
     const { to = Number.POSITIVE_INFINITY } = query;
     let { from = 0, attempt } = query;
     const readers = new Readers(this.#context, orgId);
-    for (;;) {
-      const slice = await this.#slice(orgId, runId, { attempt, from, to }, readers, signal);
+    for (let ahead = to === Number.POSITIVE_INFINITY; ; ahead = false) {
+      const slice = await this.#slice(orgId, runId, { attempt, from, to, ahead }, readers, signal);
       yield slice;
       attempt = slice.state.attempt;
       from += slice.body.length;
@@ -115,7 +120,7 @@ export class TraceReader {
   async #slice(
     orgId: string,
     runId: string,
-    { attempt, from = 0, to = Number.POSITIVE_INFINITY }: TraceQuery,
+    { attempt, from = 0, to = Number.POSITIVE_INFINITY, ahead = false }: TraceQuery,
     readers: Readers,
     signal: AbortSignal | undefined,
   ): Promise<TraceSlice> {
@@ -128,7 +133,7 @@ export class TraceReader {
         const about = { run_id: runId, attempt: found.attempt, status, bytes: archive.bytes };
         return { offset: from, body, state: { ...about, ended: true, gap: null, gaps: archive.gaps } };
       }
-      const slice = await this.#live(orgId, found, from, end, signal);
+      const slice = await this.#live(orgId, found, { from, end, ahead }, signal);
       if (slice !== null && from + slice.body.length >= end) return slice;
       // It came short: because there is no more yet, or because it was archived meanwhile and the chunks went.
       const again = await this.#find(orgId, runId, found.attempt, signal);
@@ -171,16 +176,12 @@ export class TraceReader {
   async #live(
     orgId: string,
     { run, attempt }: Found,
-    from: number,
-    end: number,
+    { from, end, ahead }: { from: number; end: number; ahead: boolean },
     signal: AbortSignal | undefined,
   ): Promise<TraceSlice | null> {
     const { store, recorder, limits } = this.#context;
-    const range = {
-      from,
-      to: Number.isFinite(end) ? end + 1 : undefined,
-      chunkBytesMax: limits.traceChunkBytesMax,
-    };
+    const { traceChunkBytesMax: chunkBytesMax } = limits;
+    const range = { from, to: ahead ? undefined : end + 1, chunkBytesMax };
     const chunks = await listChunks(store, orgId, run.run_id, attempt, range, signal);
     const segments = segmentsOf(chunks, from);
     const gapAt = segments.findIndex(({ chunk }) => chunk === null);
@@ -195,24 +196,32 @@ export class TraceReader {
     if (bodies.includes(null)) return null;
     const body = Buffer.concat(bodies as Uint8Array[]).subarray(0, Math.max(0, end - from));
     const last = readable.at(-1);
-    const bytes = last === undefined ? from : last.offset + last.bytes;
-    let gap = gapAt < 0 || from + body.length < bytes ? null : segments[gapAt]!;
+    let known: readonly Chunk[] = chunks;
+    let isBehindGap = false;
+    let bytes = last === undefined ? from : last.offset + last.bytes;
+    const gap = gapAt < 0 || (!ahead && from + body.length < bytes) ? null : segments[gapAt]!;
+    if (from > 0 && !chunks.some((chunk) => chunk.offset + chunk.bytes >= from)) {
+      // Nothing reaches so far, or comes behind it: the log may have ended before.
+      known = await listChunks(store, orgId, run.run_id, attempt, { chunkBytesMax }, signal);
+      const all = segmentsOf(known);
+      const first = all.findIndex(({ chunk }) => chunk === null);
+      const end = (first < 0 ? all : all.slice(0, first)).at(-1);
+      bytes = end === undefined ? 0 : end.offset + end.bytes;
+      isBehindGap = first >= 0;
+    }
     const declared =
-      chunks.some((chunk) => chunk.isEnd && chunk.offset + chunk.bytes === bytes) && gap === null;
+      gap === null &&
+      !isBehindGap &&
+      known.some((chunk) => chunk.isEnd && chunk.offset + chunk.bytes === bytes);
     // A later attempt ends one as the end of the run does.
     const isOver = isTerminal(run.status) || attempt < run.attempt;
     const closed = isOver && traceOpen(run, attempt, recorder.now()).outcome === 'refused';
-    if (closed && !declared && gap === null && bytes < end) {
-      // What was acknowledged may lie behind a gap that is longer than the range.
-      const later = await listChunks(store, orgId, run.run_id, attempt, { ...range, to: undefined }, signal);
-      gap = segmentsOf(later, bytes).find((segment) => segment.chunk === null) ?? null;
-    }
     const state: TraceState = {
       run_id: run.run_id,
       attempt,
       status: 'live',
       bytes,
-      ended: declared || (closed && gap === null),
+      ended: declared || (closed && gap === null && !isBehindGap),
       gap: gap && { offset: gap.offset, bytes: gap.bytes },
       gaps: [],
     };

@@ -5,7 +5,7 @@ export interface TraceState {
   run_id: string;
   attempt: number;
   status: Trace['status'];
-  /** Bytes of it. Of a live one: as far as it is known without a gap, at least up to where was read. */
+  /** Bytes of it. Of a live one: as far as it is known without a gap. */
   bytes: number;
   /** Nothing more comes. Not as long as a live log has a gap: its archive will tell what became of it. */
   ended: boolean;

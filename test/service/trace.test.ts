@@ -110,7 +110,79 @@ describe('adding to a log', () => {
   });
 });
 
+describe('the end that was declared', () => {
+  it('stands: what lies past it is refused, repeats and what is missing before it are not', async () => {
+    const served = await serve();
+    await started(served);
+    expect((await post(served, 'attempt=1&offset=20', 'early')).status).toBe(200);
+    expect((await post(served, 'attempt=1&offset=4&end=true', 'last')).status).toBe(200);
+    for (const query of ['offset=8', 'offset=6', 'offset=8&end=true', 'offset=500']) {
+      const { status, body } = await post(served, `attempt=1&${query}`, 'more');
+      expect([query, status, body.code]).toEqual([query, 409, 'TRACE_CLOSED']);
+    }
+    expect((await post(served, 'attempt=1&offset=20', 'early')).body).toMatchObject({ repeated: true });
+    expect((await post(served, 'attempt=1&offset=4&end=true', 'last')).body).toMatchObject({
+      repeated: true,
+    });
+    expect((await post(served, 'attempt=1&offset=0', 'abcd')).status).toBe(200);
+  });
+});
+
 describe('reading a log', () => {
+  it.each([100, 2_000_000, 10_000_000, 20_000_000, 134_217_727])(
+    'tells of the gap before a chunk at %i, in the whole, a range, and where there is nothing',
+    async (far) => {
+      const served = await serve();
+      await started(served);
+      await post(served, 'attempt=1&offset=0', 'hello');
+      await post(served, `attempt=1&offset=${far}`, 'x');
+      const gap = `5-${far - 5}`;
+      for (const range of [{}, { range: 'bytes=0-50' }, { range: 'bytes=2-' }, { range: 'bytes=-3' }]) {
+        const answer = await served.call('GET', TRACE, { headers: range });
+        expect([range, answer.headers.get('x-runfold-trace-gap')]).toEqual([range, gap]);
+        await answer.text();
+      }
+      const before = await ranged(served, 'bytes=0-2');
+      expect([before.status, before.headers.get('x-runfold-trace-gap')]).toEqual([206, null]);
+      const none = await ranged(served, 'bytes=5-9');
+      expect([none.status, none.headers.get('content-range')]).toEqual([416, 'bytes */5']);
+      expect(await none.json()).toMatchObject({ ended: false, gap: { offset: 5, bytes: far - 5 } });
+      const inside = await ranged(served, 'bytes=50-60');
+      expect([inside.status, inside.headers.get('content-range')]).toEqual([416, 'bytes */5']);
+    },
+  );
+
+  it('tells of a gap that the first slice does not reach', async () => {
+    const served = await serve();
+    await started(served);
+    const piece = Buffer.alloc(4 * 1024 * 1024, 'a\n');
+    for (const offset of [0, piece.length]) await post(served, `attempt=1&offset=${offset}`, piece);
+    await post(served, `attempt=1&offset=${2 * piece.length + 7}`, 'x');
+    const whole = await served.call('GET', TRACE);
+    expect(whole.headers.get('x-runfold-trace-gap')).toBe(`${2 * piece.length}-7`);
+    expect((await whole.arrayBuffer()).byteLength).toBe(2 * piece.length);
+  });
+
+  it.each([99_999, 99_999_999])('past its declared end, from %i, it says so and ends', async (from) => {
+    const served = await serve({}, SOON);
+    await started(served);
+    await post(served, 'attempt=1&offset=0&end=true', 'a log...');
+    for (const status of ['live', 'archived']) {
+      if (status === 'archived') await archive(served);
+      const beyond = await ranged(served, `bytes=${from}-`);
+      expect([beyond.status, beyond.headers.get('content-range')]).toEqual([416, 'bytes */8']);
+      expect(await beyond.json()).toMatchObject({ ended: true, gap: null });
+      const last = { headers: { 'last-event-id': `1-${from}` } };
+      for (const follow of [
+        served.call('GET', `${TRACE}/follow?from=${from}`),
+        served.call('GET', `${TRACE}/follow`, last),
+      ]) {
+        const data = JSON.stringify({ bytes: 8, status, attempt: 1 });
+        expect(await (await follow).text()).toBe(`event: end\nid: 1-8\ndata: ${data}\n\n`);
+      }
+    }
+  });
+
   it.each(['live', 'archived'])('%s: the whole and ranges are the same bytes', async (status) => {
     const served = await serve({}, SOON);
     await started(served);

@@ -117,8 +117,7 @@ async function read(call: Call<z.infer<typeof readQuery>>): Promise<Response> {
   }
   let { from, to } = range;
   if (from < 0) {
-    const { state } = await traces.read(org, path.run!, { ...query, from: 0, to: 0 }, signal);
-    const bytes = state.status === 'live' ? await liveBytes(call) : state.bytes;
+    const bytes = await bytesNow(call);
     [from, to] = [Math.max(0, bytes + from), bytes];
   }
   const { body, state } = await traces.read(org, path.run!, { ...query, from, to }, signal);
@@ -127,7 +126,7 @@ async function read(call: Call<z.infer<typeof readQuery>>): Promise<Response> {
     throw new Problem('RANGE_NOT_SATISFIABLE', `There is nothing at offset ${from}.`, {
       hint: state.ended ? 'Ask for what lies before it.' : 'It may come: ask again, or follow.',
       details: { attempt: state.attempt, trace_status: state.status, ended: state.ended, gap: state.gap },
-      headers: { 'content-range': `bytes */${state.bytes}` },
+      headers: { 'content-range': `bytes */${await bytesNow(call)}` },
     });
   }
   return new Response(body as Uint8Array<ArrayBuffer>, {
@@ -140,18 +139,16 @@ async function read(call: Call<z.infer<typeof readQuery>>): Promise<Response> {
   });
 }
 
-/** How long a live log is now. */
-async function liveBytes({
+/** How long the log is now, as whoever reads it from its first byte finds it. */
+async function bytesNow({
   service,
   org,
   path,
   query,
   signal,
 }: Call<z.infer<typeof readQuery>>): Promise<number> {
-  let bytes = 0;
-  for await (const slice of service.session.traces.stream(org, path.run!, query, signal))
-    bytes = slice.offset + slice.body.length;
-  return bytes;
+  const look = { ...query, from: 0, to: 0, ahead: true };
+  return (await service.session.traces.read(org, path.run!, look, signal)).state.bytes;
 }
 
 function headersOf(state: TraceSlice['state']): Record<string, string> {
@@ -271,8 +268,10 @@ async function follow(
             sent = true;
           }
           if (isLast) {
-            const data = JSON.stringify({ bytes: from, status: state.status, attempt: state.attempt });
-            send(controller, `event: end\nid: ${state.attempt}-${from}\ndata: ${data}\n\n`);
+            // Who asked for what lies behind the end is told where that is.
+            const { bytes: total, status, attempt } = state;
+            const data = JSON.stringify({ bytes: total, status, attempt });
+            send(controller, `event: end\nid: ${attempt}-${total}\ndata: ${data}\n\n`);
             return end(controller);
           }
           if (!sent && clock.monotonic() - beatAt >= BEAT_MS) {
