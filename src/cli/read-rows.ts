@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { access, constants } from 'node:fs/promises';
+import { access, constants, stat } from 'node:fs/promises';
 import { InputError } from '../core/errors.ts';
 
 /** One record of a table, as it stands in the file and as an object of its columns. */
@@ -30,6 +30,9 @@ export async function openTable(path: string, required: readonly string[]): Prom
   await access(path, constants.R_OK).catch((cause) => {
     throw new InputError(`${path} cannot be read.`, { cause });
   });
+  if ((await stat(path)).isDirectory()) {
+    throw new InputError(`${path} is a directory.`, { hint: 'Name the file that holds the table.' });
+  }
   const records = recordsOf(path);
   const first = await records.next();
   if (first.done === true) throw new InputError(`${path} is empty.`);

@@ -36,16 +36,16 @@ export function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 } as const;
+const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 } as const;
 const ISO = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/;
 
-/** ms of a duration such as `30s`, `90m`, `24h` or `90d`. */
+/** ms of a duration such as `500ms`, `30s`, `90m`, `24h` or `90d`. */
 export function parseDuration(text: string): number {
-  const match = /^(\d{1,6})([smhdw])$/.exec(text);
+  const match = /^(\d{1,6})(ms|[smhdw])$/.exec(text);
   const ms = match === null ? 0 : Number(match[1]) * UNITS_MS[match[2] as keyof typeof UNITS_MS];
   if (ms > 0) return ms;
   throw new InputError(`${JSON.stringify(text)} is not a duration.`, {
-    hint: 'Write a number and a unit: 30s, 90m, 24h, 90d or 2w.',
+    hint: 'Write a number and a unit: 500ms, 30s, 90m, 24h, 90d or 2w.',
   });
 }
 

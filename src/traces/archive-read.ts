@@ -5,7 +5,15 @@ import type { TraceArchive } from '../runs/run.ts';
 import { archiveTime } from '../runs/traces.ts';
 import type { TraceContext } from './context.ts';
 import { readWork } from './work.ts';
-import { type Frame, inflateAll, parseSeekTable, readFrame, seekTableBytes, TRACE_HINT } from './zstd.ts';
+import {
+  type Frame,
+  inflateAll,
+  ofLog,
+  parseSeekTable,
+  readFrame,
+  seekTableBytes,
+  TRACE_HINT,
+} from './zstd.ts';
 
 /** Compressed bytes of one request. */
 const RANGE_BYTES_MAX = 8 * 1024 * 1024;
@@ -94,7 +102,9 @@ export class ArchiveReader {
     signal: AbortSignal | undefined,
   ): Promise<Uint8Array> {
     const { store } = this.#context;
-    const got = await store.get(uri, { ...(range && { range }), signal });
+    const got = await store.get(uri, { ...(range && { range }), signal }).catch((error: unknown) => {
+      throw ofLog(error);
+    });
     if (got.outcome !== 'found') throw await this.#gone(uri, signal);
     const { sizeBytes, crc32c: sum } = got.meta;
     if (sizeBytes !== this.#archive.stored_bytes || sum !== this.#archive.crc32c) {

@@ -1,5 +1,5 @@
 import { mapParallel } from '../core/concurrency.ts';
-import { RunfoldError } from '../core/errors.ts';
+import { CorruptError, RunfoldError } from '../core/errors.ts';
 import { checkId } from '../core/ids.ts';
 import { isTerminal, type Run, type Trace, type TraceArchive } from '../runs/run.ts';
 import { traceOf, traceOpen } from '../runs/traces.ts';
@@ -190,11 +190,19 @@ export class TraceReader {
     const bodies = await mapParallel(
       wanted,
       8,
-      (segment, stop) => this.#piece(segment as Believed, stop),
+      (segment, stop) =>
+        this.#piece(segment as Believed, stop).catch((error: unknown) => {
+          if (error instanceof CorruptError) return error;
+          throw error;
+        }),
       signal,
     );
     if (bodies.includes(null)) return null;
-    const body = Buffer.concat(bodies as Uint8Array[]).subarray(0, Math.max(0, end - from));
+    // What is healthy before a broken chunk is served; who goes on there is told.
+    const brokenAt = bodies.findIndex((piece) => piece instanceof CorruptError);
+    if (brokenAt === 0) throw bodies[0];
+    const whole = (brokenAt < 0 ? bodies : bodies.slice(0, brokenAt)) as Uint8Array[];
+    const body = Buffer.concat(whole).subarray(0, Math.max(0, end - from));
     const last = readable.at(-1);
     let known: readonly Chunk[] = chunks;
     let isBehindGap = false;

@@ -195,6 +195,12 @@ export const TRACE_HINT = {
   hint: 'The log cannot be read from here. `runfold trace verify` shows the extent; restore the object.',
 };
 
+/** A store that finds an object rotten knows of no logs: the remedy is another than for the catalog. */
+export function ofLog(error: unknown, hint: { hint: string } = TRACE_HINT): unknown {
+  if (!(error instanceof CorruptError)) return error;
+  return new CorruptError(error.key, String(error.details.reason), { ...hint, cause: error });
+}
+
 /** RFC 8878: zlib reads one frame at a time, so somebody must find where each ends. */
 function* framesOf(key: string, stored: Uint8Array): Generator<Uint8Array> {
   const view = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);

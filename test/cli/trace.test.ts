@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { archiveOrg } from '../../compactor/archive.ts';
 import { openFileStore } from '../../src/store/file.ts';
@@ -97,6 +98,7 @@ describe('logs on the command line', () => {
     for (const [run_id, archive] of [
       ['holey', archived('partial', [{ offset: 4, bytes: 7 }])],
       ['gone', archived('lost', [])],
+      ['rotten', archived('lost', [{ offset: 0, bytes: 30 }])],
     ] as const) {
       await recorder.create(ORG, { run_id });
       await recorder.apply(ORG, run_id, { type: 'succeeded', attempt: 1 });
@@ -112,10 +114,11 @@ describe('logs on the command line', () => {
     const verified = await runfold('trace', 'verify', '--org', ORG);
     expect(verified.stdout).toContain('holey, attempt 1: partial when it was archived: 7 B are missing');
     expect(verified.stdout).toContain('gone, attempt 1: lost when it was archived: nothing of it was left');
-    expect(verified.stdout).toContain('2 partial or lost');
+    expect(verified.stdout).toContain('rotten, attempt 1: lost when it was archived: none of its 30 B could');
+    expect(verified.stdout).toContain('3 partial or lost, 0 problems');
     expect([verified.code, verified.stderr]).toEqual([1, expect.stringContaining('--allow-partial')]);
     const strict = await runfold('trace', 'verify', '--org', ORG, '--json');
-    const counts = { ok: false, partial: 1, lost: 1 };
+    const counts = { ok: false, partial: 1, lost: 2 };
     expect(traceVerifySchema.parse(JSON.parse(strict.stdout))).toMatchObject(counts);
     const allowed = await ask('trace', 'verify', '--org', ORG, '--allow-partial');
     expect(traceVerifySchema.parse(allowed)).toMatchObject({ ...counts, ok: true });
@@ -131,12 +134,29 @@ describe('logs on the command line', () => {
     });
   });
 
+  it('a range behind the end says so; a budget may be short', async () => {
+    const [beyond, budget] = await Promise.all([
+      runfold('trace', 'show', ...log, '--from', '99'),
+      runfold('archive', '--org', ORG, '--budget', '10ms'),
+    ]);
+    expect([beyond.stdout, beyond.stderr]).toEqual([
+      '',
+      expect.stringContaining('nothing is at byte 99: the log has 14 bytes'),
+    ]);
+    expect(budget.stderr).not.toContain('not a duration');
+  });
+
   it('what cannot be is one clear error', async () => {
     const wrong = [
       [['trace', 'show', '--org', ORG, '--run', 'nobody'], 1, /There is no such run/],
       [['trace', 'show', '--org', ORG, '--run', '../x'], 2, /run id/],
       [['trace', 'show', ...log, '--attempt', '7'], 1, /has left no log/],
       [['trace', 'verify', '--org', ORG, '--run', 'nobody'], 1, /no run nobody/],
+      [['trace', 'show', ...log, '--from', '5', '--to', '3'], 2, /--from 5 does not lie before --to 3/],
+      [['trace', 'show', '--org', 'nope', '--run', 'run-1'], 2, /There is no org nope/],
+      [['trace', 'verify', '--org', 'nope'], 2, /There is no org nope/],
+      [['trace', 'import', tmpdir(), '--org', ORG], 2, /is a directory/],
+      [['trace', 'purge', tmpdir(), '--org', ORG], 2, /is a directory/],
       [['archive'], 2, /No org was named/],
       [['archive', '--all', '--trace-window', '7d'], 2, /\(168 h\) must be shorter than its chunks live/],
       [['archive', '--all', '--trace-window', '1s'], 2, /too short/],

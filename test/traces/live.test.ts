@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { CorruptError } from '../../src/core/errors.ts';
 import { openSession } from '../../src/session.ts';
 import type { ObjectStore } from '../../src/store/object-store.ts';
 import { intercept, recording, type StoreCall } from '../support/intercept.ts';
@@ -69,6 +70,33 @@ describe('a live log', () => {
     expect(text((await traces.read(ORG, 'run-1', { from: 8 })).body)).toBe('three\n');
     await traces.append(ORG, 'run-1', chunk(4, 'two\n'));
     expect(await readAll(world, 'run-1')).toBe('one\ntwo\nthree\n');
+  });
+
+  it('reads up to a broken chunk, and then tells the remedy for logs', async () => {
+    const world = await fakeWorld();
+    const { traces } = world.session;
+    await started(world, 'run-1');
+    await traces.append(ORG, 'run-1', chunk(0, 'one\n'));
+    await traces.append(ORG, 'run-1', chunk(4, 'two\n'));
+    const broken = (await chunkKeys(world))[1]!;
+    const hint = /`runfold trace verify`.*`partial`/;
+    const store = intercept(world.memory, async (call, go) => {
+      if (call.operation === 'get' && call.key === broken) throw new CorruptError(broken, 'it has rotted');
+      return go();
+    });
+    const refused = tracesOn(world, store);
+    expect(text((await refused.read(ORG, 'run-1')).body)).toBe('one\n');
+    await expect(refused.read(ORG, 'run-1', { from: 4 })).rejects.toMatchObject({
+      code: 'CORRUPT',
+      hint: expect.stringMatching(hint),
+    });
+    await world.memory.put(broken, Buffer.from('rot\n'));
+    let seen = '';
+    const whole = async () => {
+      for await (const { body } of traces.stream(ORG, 'run-1')) seen += text(body);
+    };
+    await expect(whole()).rejects.toMatchObject({ code: 'CORRUPT', hint: expect.stringMatching(hint) });
+    expect(seen).toBe('one\n');
   });
 
   it('has not ended while acknowledged bytes lie behind a gap, however long the gap is', async () => {

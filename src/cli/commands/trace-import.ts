@@ -1,5 +1,6 @@
 import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import {
   importTraces,
   isSuperseded,
@@ -52,6 +53,7 @@ async function importFile(
   { org, dryRun = false }: TableOptions,
 ): Promise<number> {
   const table = await openTable(file, REQUIRED);
+  await mustExist(session, org, signal);
   const progress = output.progress('Importing', (rows) => counted(rows, 'row'));
   const report = { rows: 0, imported: 0, known: 0, rejected_total: 0 };
   const rejected: { line: number; reason: string }[] = [];
@@ -101,6 +103,7 @@ async function purgeFile(
   { org, dryRun = false }: TableOptions,
 ): Promise<void> {
   const table = await openTable(file, REQUIRED);
+  await mustExist(session, org, signal);
   const progress = output.progress('Verifying', (rows) => counted(rows, 'row'));
   const kept: string[] = table.header === null ? [] : [table.header];
   const report = { rows: 0, purged: 0, kept: 0 };

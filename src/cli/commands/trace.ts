@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type Command, InvalidArgumentError } from 'commander';
-import { RunfoldError } from '../../core/errors.ts';
+import { mustExist } from '../../../compactor/backfill-source.ts';
+import { InputError, isRunfoldError, RunfoldError } from '../../core/errors.ts';
 import { checkId } from '../../core/ids.ts';
 import type { Run, TraceGap } from '../../runs/run.ts';
 import type { TraceSlice } from '../../traces/slice.ts';
@@ -28,12 +29,16 @@ export function traceCommand(program: Command, signal: AbortSignal): void {
     .option('--from <byte>', 'the first byte (default: 0)', byteOffset)
     .option('--to <byte>', 'up to this byte, exclusive (default: the end)', byteOffset)
     .action(async (options: RunOptions & { from?: number; to?: number }, command: Command) => {
-      await withSession(command, signal, (context) => show(context, options));
+      await withSession(command, signal, (context) =>
+        inOrg(context, options.org, () => show(context, options)),
+      );
     });
   addRunOptions(trace.command('follow').description('write a log as it grows, until it has ended'))
     .option('--from <byte>', 'the first byte (default: 0)', byteOffset)
     .action(async (options: RunOptions & { from?: number }, command: Command) => {
-      await withSession(command, signal, (context) => follow(context, options));
+      await withSession(command, signal, (context) =>
+        inOrg(context, options.org, () => follow(context, options)),
+      );
     });
   trace
     .command('verify')
@@ -42,7 +47,9 @@ export function traceCommand(program: Command, signal: AbortSignal): void {
     .option('--run <id>', 'only this run (default: all that left a log)', runId)
     .option('--allow-partial', 'logs that were archived with gaps, or lost, are told but no problem')
     .action(async (options: VerifyOptions, command: Command) => {
-      const ok = await withSession(command, signal, (context) => verify(context, options));
+      const ok = await withSession(command, signal, (context) =>
+        inOrg(context, options.org, () => verify(context, options)),
+      );
       if (!ok) throw new Exit(EXIT.problem);
     });
   addImportCommands(trace, signal);
@@ -53,6 +60,20 @@ function addRunOptions(command: Command): Command {
     .addOption(orgOption())
     .requiredOption('--run <id>', 'the run', runId)
     .option('--attempt <n>', 'the attempt (default: the last that left a log)', positiveInteger);
+}
+
+/** A run is missing for another reason where there is no such org. */
+async function inOrg<T>(
+  { session, signal }: CommandContext,
+  orgId: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isRunfoldError(error) && error.code === 'RUN_NOT_FOUND') await mustExist(session, orgId, signal);
+    throw error;
+  }
 }
 
 function runId(value: string): string {
@@ -68,20 +89,33 @@ async function show(
   { session, output, signal }: CommandContext,
   { org, run, attempt, from = 0, to }: RunOptions & { from?: number; to?: number },
 ): Promise<void> {
+  if (to !== undefined && to <= from) {
+    throw new InputError(`--from ${from} does not lie before --to ${to}.`, { hint: '--to is exclusive.' });
+  }
   const pieces: Uint8Array[] = [];
   let last: TraceSlice | null = null;
+  let shown = 0;
   for await (const slice of session.traces.stream(org, run, { attempt, from, to }, signal)) {
     if (output.json) pieces.push(slice.body);
     else await write(slice.body);
+    shown += slice.body.length;
     last = slice;
   }
   const { state } = last!;
   const text = Buffer.concat(pieces).toString('utf8');
   output.value({ org_id: org, ...state, offset: from, text });
+  if (shown === 0 && from > 0)
+    output.note(`nothing is at byte ${count(from)}: the log has ${counted(state.bytes, 'byte')}`);
   if (state.gap !== null) output.note(gapText(state.gap));
-  if (state.status === 'lost') output.note('the log is lost: nothing of it was left to archive');
+  const lost = state.gaps.reduce((sum, gap) => sum + gap.bytes, 0);
+  if (state.status === 'lost') output.note(`the log is lost: ${lostText(lost)}`);
   for (const { offset, bytes: missing } of state.gaps)
     output.note(`${counted(missing, 'byte')} at offset ${count(offset)} are missing from the log`);
+}
+
+/** Chunks that are there and cannot be read leave a gap; of chunks that are gone nothing tells. */
+function lostText(gapBytes: number): string {
+  return gapBytes > 0 ? `none of its ${bytes(gapBytes)} could be read` : 'nothing of it was left';
 }
 
 function gapText({ offset, bytes: missing }: TraceGap): string {
@@ -121,6 +155,7 @@ async function verify(
   { org: orgId, run: runOnly, allowPartial = false }: VerifyOptions,
 ): Promise<boolean> {
   const progress = output.progress('Verifying', (runs) => counted(runs, 'run'));
+  if (runOnly === undefined) await mustExist(session, orgId, signal);
   const verified: VerifiedTrace[] = [];
   let done = 0;
   try {
@@ -147,7 +182,7 @@ async function verify(
   for (const { run_id, attempt, problems } of bad)
     for (const problem of problems) output.line(`${plain(run_id)}, attempt ${attempt}: ${plain(problem)}`);
   for (const { run_id, attempt, status, gap_bytes } of damaged) {
-    const what = status === 'lost' ? 'nothing of it was left' : `${bytes(gap_bytes)} are missing`;
+    const what = status === 'lost' ? lostText(gap_bytes) : `${bytes(gap_bytes)} are missing`;
     output.line(`${plain(run_id)}, attempt ${attempt}: ${status} when it was archived: ${what}`);
   }
   for (const { run_id, attempt, gap_bytes } of waiting)
@@ -156,8 +191,10 @@ async function verify(
   const expired = verified.filter((one) => one.expired).length;
   const gone = expired > 0 ? `, ${count(expired)} expired` : '';
   const told = damaged.length > 0 ? `, ${count(damaged.length)} partial or lost` : '';
+  const problems = bad.reduce((sum, one) => sum + one.problems.length, 0);
+  const where = problems > 0 ? ` in ${counted(bad.length, 'log')}` : '';
   output.line(
-    `${counted(verified.length, 'log')} (${bytes(size)})${gone}${told}, ${counted(bad.length, 'problem')}`,
+    `${counted(verified.length, 'log')} (${bytes(size)})${gone}${told}, ${counted(problems, 'problem')}${where}`,
   );
   if (!allowPartial && damaged.length > 0)
     output.note('what is partial or lost stays so; --allow-partial makes it no problem');
