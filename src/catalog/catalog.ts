@@ -215,7 +215,8 @@ export class OrgCatalog extends OrgView {
   /**
    * Brings the catalog up to date: it then shows every transition that was acknowledged before this call (law 3).
    * Calls in the same turn share one refresh; a call that comes while one runs waits for the next, because the
-   * running one may have looked too early. Warm: one LIST. Cold: one round, or two (see `stats`).
+   * running one may have looked too early. Warm: one LIST. Cold: one round; two for a large head
+   * or a log of several pages, more where such a log came in several bursts (see `stats`).
    */
   async refresh(options: RefreshOptions = {}): Promise<this> {
     const { maxAgeMs = 0, signal } = options;

@@ -2,13 +2,7 @@ import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError } from '../core/errors.ts';
 import { uuidv7Time } from '../core/uuid.ts';
 import { entryKeyFloor, logPrefix, nameOfKey } from '../store/keys.ts';
-import {
-  type CallOptions,
-  LIST_PAGE_MAX,
-  type ListPage,
-  type ObjectMeta,
-  type ObjectStore,
-} from '../store/object-store.ts';
+import type { CallOptions, ListPage, ObjectMeta, ObjectStore } from '../store/object-store.ts';
 import { decodeEntry, type Entry, inlineBody } from './entry.ts';
 
 export interface LogListing {
@@ -59,10 +53,23 @@ async function pagesFrom(
   }
 }
 
+/** As long as half a page took to fill: so many ranges, before each is twice as long as the one before. */
+const EVEN_RANGES = 16;
+
+interface Range {
+  /** Inclusive lower and exclusive upper bound of the key; the last one is open: names may be ahead of the clock. */
+  start: string;
+  end: string | undefined;
+  /** Goes on there instead, where a page was too short to tell a place. */
+  pageToken?: string;
+}
+
 /**
  * What follows the first page of a long log, from the entry named `from` (ms) on: the time up to `until` is cut into
- * ranges that are listed at once. The first page tells how dense the log is, so that one page per range is likely to
- * do: one round. `depth` is how many LISTs followed each other in the longest range.
+ * ranges that are listed at once, and the rest of a range that holds more than a page is cut again, all of them at once.
+ * Ranges are as long as half a page took to fill, for a log that goes on as it began; then each is twice as long
+ * as the one before, for a log that came in a burst and has been idle since. `depth`: rounds, `parallel` LISTs each.
+ * Entries at the edge of a range may come twice.
  */
 export async function listRest(
   store: ObjectStore,
@@ -71,21 +78,54 @@ export async function listRest(
   bounds: { from: number; until: number },
   options: CallOptions & { parallel: number },
 ): Promise<{ items: ObjectMeta[]; depth: number }> {
-  const [oldest, newest] = [entryTime(first.items[0]?.key ?? ''), entryTime(first.items.at(-1)?.key ?? '')];
-  const from = Math.max(bounds.from, newest ?? 0);
-  const spanMs = Math.max(1, bounds.until - from);
-  const perMs = first.items.length / Math.max(1, (newest ?? 0) - (oldest ?? 0));
-  const ranges = Math.min(options.parallel, Math.max(2, Math.ceil((perMs * spanMs) / (LIST_PAGE_MAX / 2))));
-  const edge = (i: number) => entryKeyFloor(orgId, from + Math.floor((spanMs * i) / ranges));
-  const lists = await mapParallel(
-    Array.from({ length: ranges }, (_, i) => i),
-    ranges,
-    // The last range is open: names may be ahead of the server's clock.
-    (i, signal) =>
-      pagesFrom(store, orgId, { start: edge(i), end: i + 1 < ranges ? edge(i + 1) : undefined, signal }),
-    options.signal,
-  );
-  return { items: lists.flat(2), depth: Math.max(...lists.map((pages) => pages.length)) };
+  const { parallel, signal } = options;
+  const items: ObjectMeta[] = [];
+  let depth = 0;
+  const known = { start: entryKeyFloor(orgId, bounds.from), end: undefined };
+  for (let ranges = rangesAfter(orgId, first.items, known, bounds.until, parallel); ranges.length > 0; ) {
+    depth += Math.ceil(ranges.length / parallel);
+    const pages = await mapParallel(
+      ranges,
+      parallel,
+      (range, stop) => listLogPage(store, orgId, { ...range, signal: stop }),
+      signal,
+    );
+    for (const page of pages) items.push(...page.items);
+    const full = [...pages.keys()].filter((i) => pages[i]!.next !== null);
+    const share = Math.max(2, Math.floor(parallel / full.length));
+    ranges = full.flatMap((i) => {
+      const [range, page] = [ranges[i]!, pages[i]!];
+      // A store may give less than a page: such a one tells nothing.
+      if (page.items.length < 2) return [{ ...range, pageToken: page.next as string }];
+      return rangesAfter(orgId, page.items, range, bounds.until, share);
+    });
+  }
+  return { items, depth };
+}
+
+/** What of `range` comes after a full page of it, in at most `most` ranges. */
+function rangesAfter(
+  orgId: string,
+  page: readonly ObjectMeta[],
+  range: Range,
+  until: number,
+  most: number,
+): Range[] {
+  const newest = page.at(-1)!.key;
+  // Inclusive: that one comes twice. Keys say where to go on more surely than times do.
+  const start = newest > range.start ? newest : range.start;
+  const from = entryTime(start) ?? 0;
+  const end = range.end === undefined ? until : (entryTime(range.end) ?? until);
+  // Of the later half of the page: a log that began slowly is as dense as it was last.
+  const half = entryTime(page[page.length >> 1]!.key) ?? from;
+  let length = Math.max(1, (entryTime(newest) ?? from) - half);
+  const starts = [start];
+  for (let at = from + length; at < end && starts.length < most; at += length) {
+    const edge = entryKeyFloor(orgId, at);
+    if (edge > start) starts.push(edge);
+    if (starts.length > EVEN_RANGES) length *= 2;
+  }
+  return starts.map((from, i) => ({ start: from, end: starts[i + 1] ?? range.end }));
 }
 
 /** The server time in an entry's name; null when the name is not one. */

@@ -51,12 +51,22 @@ describe('what a refresh costs, counted and timed independently of its own stats
     for (let i = 0; i < n; i++) await create(world, `run-${i}`);
   };
   /** Twenty seconds apart, as a log grows that nobody folds. */
-  const spread = (n: number) => async (world: World & { clock: FakeClock }) => {
-    for (let i = 0; i < n; i++) {
-      await create(world, `run-${i}`);
-      await world.clock.advance(20_000);
-    }
-  };
+  const spread =
+    (n: number, everyMs = 20_000, first = 0) =>
+    async (world: World & { clock: FakeClock }) => {
+      for (let i = first; i < first + n; i++) {
+        await create(world, `run-${i}`);
+        await world.clock.advance(everyMs);
+      }
+    };
+  /** As an import leaves it: two entries for each run, close together; then nothing for so long. */
+  const bursts =
+    (times: number, n: number, idleMs: number) => async (world: World & { clock: FakeClock }) => {
+      for (let i = 0; i < times; i++) {
+        await spread(n, 200, i * n)(world);
+        await world.clock.advance(idleMs);
+      }
+    };
   const folded = (n: number) => async (world: World & { clock: FakeClock }) => {
     await runs(n)(world);
     await world.compact();
@@ -114,10 +124,38 @@ describe('what a refresh costs, counted and timed independently of its own stats
       fill: runs(5),
       expected: { requests: 2 + 10, rounds: 1 + 3, runs: 5 },
     },
-    'a log of several pages: time ranges side by side, the pages of each one after another': {
+    'a log of several pages: time ranges side by side': {
       pageMax: 4,
       fill: spread(5),
-      expected: { requests: 1 + 1 + 3, rounds: 1 + 2, runs: 5 },
+      expected: { requests: 2 + 32, rounds: 2, runs: 5 },
+    },
+    'a log of 4.5 pages that came at once, 7 minutes ago: two rounds': {
+      pageMax: 10,
+      fill: bursts(1, 23, 7 * 60_000),
+      expected: { requests: 2 + 26, rounds: 2, runs: 23 },
+    },
+    'the same 21 minutes ago: the time since costs LISTs, no round': {
+      pageMax: 10,
+      fill: bursts(1, 23, 21 * 60_000),
+      expected: { requests: 2 + 27, rounds: 2, runs: 23 },
+    },
+    'the same 7 hours ago': {
+      pageMax: 10,
+      fill: bursts(1, 23, 7 * 3_600_000),
+      expected: { requests: 2 + 31, rounds: 2, runs: 23 },
+    },
+    'several bursts: what is left of a range is cut again, all of them in one round': {
+      pageMax: 10,
+      fill: bursts(4, 12, 120_000),
+      expected: { requests: 2 + 95, rounds: 4, runs: 48 },
+    },
+    'a log that grows ever faster: no page after the other': {
+      pageMax: 10,
+      fill: async (world) => {
+        await spread(6, 20_000)(world);
+        await spread(60, 200, 6)(world);
+      },
+      expected: { requests: 2 + 33, rounds: 4, runs: 66 },
     },
     'a log of several pages whose old part is folded: on from the first unfolded entry': {
       pageMax: 4,
@@ -127,13 +165,13 @@ describe('what a refresh costs, counted and timed independently of its own stats
         await world.compact();
         await create(world, 'later');
       },
-      expected: { requests: 1 + 1 + 2, rounds: 2, runs: 9 },
+      expected: { requests: 2 + 31, rounds: 2, runs: 9 },
     },
     'a log of several pages whose entries are not inline': {
       pageMax: 4,
       capabilities: { listMetadata: false },
       fill: spread(3),
-      expected: { requests: 1 + 1 + 2 + 6, rounds: 3, runs: 3 },
+      expected: { requests: 2 + 32 + 6, rounds: 3, runs: 3 },
     },
     'unconfirmed intents: one round more': {
       fill: intents(3),
@@ -169,7 +207,7 @@ describe('what a refresh costs, counted and timed independently of its own stats
           await world.clock.advance(10_000);
         }
       },
-      expected: { requests: 1 + 2, rounds: 2, cold: false, runs: 8 },
+      expected: { requests: 1 + 31, rounds: 2, cold: false, runs: 8 },
     },
     'after a gap of more than half the grace: the manifest again, but not the head that is known': {
       limits: { inlineHeadBytesMax: 0 },
