@@ -2,7 +2,7 @@ import { stateHashOf } from '../src/catalog/fold.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { reasonFor } from '../src/core/errors.ts';
 import { decodeEntry } from '../src/log/entry.ts';
-import { decodeGarbage } from '../src/manifest/garbage.ts';
+import { decodeGarbage, type GarbageList } from '../src/manifest/garbage.ts';
 import { decodeManifest, type Manifest } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import { decodePart } from '../src/snapshot/codec.ts';
@@ -13,6 +13,7 @@ import {
   logPrefix,
   manifestKey,
   manifestsPrefix,
+  nameOfKey,
   orgPrefix,
   partsPrefix,
 } from '../src/store/keys.ts';
@@ -25,6 +26,12 @@ import type { Verified, VerifyOptions } from './verify-report.ts';
 export interface Manifests {
   current: Manifest | null;
   copies: Map<number, Manifest>;
+  /** Garbage lists by name, those that no manifest names included. */
+  garbage: Map<string, GarbageList>;
+}
+
+export function noManifests(): Manifests {
+  return { current: null, copies: new Map(), garbage: new Map() };
 }
 
 /** Law 8: every object is whole and says what its name promises. */
@@ -34,7 +41,7 @@ export async function verifyObjects(
   { signal, onProgress }: VerifyOptions,
 ): Promise<Manifests> {
   const { org_id: orgId, problems, checked } = verified;
-  const manifests: Manifests = { current: null, copies: new Map() };
+  const manifests = noManifests();
   const bad = await unreadableObjects(context, orgId, {
     signal,
     manifests,
@@ -44,13 +51,23 @@ export async function verifyObjects(
       onProgress?.(checked);
     },
   });
-  // What `repair` released is garbage that waits: nobody needs it to be whole.
-  const released = new Set(manifests.current?.quarantine.filter((one) => one.released).map(({ key }) => key));
+  const unneeded = entriesThatWait(manifests);
   for (const { meta, error } of bad) {
-    if (!released.has(meta.key))
+    if (!unneeded.has(meta.key))
       problems.push({ law: 8, key: meta.key, message: reasonFor(meta.key, error) });
   }
   return manifests;
+}
+
+/**
+ * Entries that are garbage by a committed list, and what `repair` released: they wait for their deletion, and nobody
+ * needs them to be whole. Where the copy in the listing was good, the body of such a one may be corrupt.
+ */
+export function entriesThatWait({ current, garbage }: Manifests): ReadonlySet<string> {
+  const released = current?.quarantine.filter((one) => one.released).map(({ key }) => key) ?? [];
+  const lists = current?.garbage.filter(({ kind }) => kind === 'entries') ?? [];
+  const folded = lists.flatMap(({ name }) => garbage.get(name)?.objects.map(({ key }) => key) ?? []);
+  return new Set([...released, ...folded]);
 }
 
 /** An object whose bytes are not what its name promises, and why. */
@@ -69,7 +86,7 @@ export async function unreadableObjects(
     onObject?: (bytes: number) => void;
   } = {},
 ): Promise<UnreadableObject[]> {
-  const { signal, manifests = { current: null, copies: new Map() }, onObject } = options;
+  const { signal, manifests = noManifests(), onObject } = options;
   const bad: UnreadableObject[] = [];
   const checkOne = async (meta: ObjectMeta, stop: AbortSignal) => {
     try {
@@ -101,7 +118,8 @@ async function decodeObject(
     manifests.copies.set(copy.version, copy);
     if (!key.endsWith(`/${copy.version}.json`)) throw new Error(`it holds version ${copy.version}`);
   } else if (key.startsWith(logPrefix(orgId))) decodeEntry(key, orgId, body);
-  else if (key.startsWith(garbagePrefix(orgId))) decodeGarbage(key, orgId, body);
+  else if (key.startsWith(garbagePrefix(orgId)))
+    manifests.garbage.set(nameOfKey(key), decodeGarbage(key, orgId, body));
   else if (key.startsWith(partsPrefix(orgId))) await partStateHash(orgId, key, body);
   else throw new Error('no object of this name belongs to an org');
 }

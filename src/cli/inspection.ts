@@ -1,6 +1,6 @@
 import type { CompactorContext } from '../../compactor/context.ts';
 import { type Found, find, garbageList } from '../../compactor/plan.ts';
-import { unreadableObjects } from '../../compactor/verify-objects.ts';
+import { entriesThatWait, noManifests, unreadableObjects } from '../../compactor/verify-objects.ts';
 import { mapParallel } from '../core/concurrency.ts';
 import { CorruptError, reasonFor } from '../core/errors.ts';
 import { entryTime, readEntries } from '../log/tail.ts';
@@ -89,8 +89,11 @@ export async function inspectOrg(
     inspectHead(context, found, onCorrupt, signal),
   ]);
   if (check) {
-    for (const { meta, error } of await unreadableObjects(context, orgId, { signal }))
-      if (!corrupt.has(meta.key)) onCorrupt(meta.key, error);
+    const manifests = noManifests();
+    const bad = await unreadableObjects(context, orgId, { signal, manifests });
+    const unneeded = entriesThatWait(manifests);
+    for (const { meta, error } of bad)
+      if (!corrupt.has(meta.key) && !unneeded.has(meta.key)) onCorrupt(meta.key, error);
   }
   for (const { key, released } of quarantine) if (released) corrupt.delete(key);
   const byKey = [...corrupt.values()].sort((a, b) => (a.key < b.key ? -1 : 1));

@@ -481,6 +481,31 @@ describe('quarantine', () => {
   });
 });
 
+describe('an entry that was folded from the copy in its listing', () => {
+  it('is no problem where its body is corrupt: it waits for its deletion, and goes', async () => {
+    const clock = new FakeClock();
+    const rotten = new Map<string, { at: number; bit: number; generation: string | null }>();
+    const world = await worldOn(verified(corrupting(new MemoryStore({ clock }), rotten)), { clock });
+    await world.session.recorder.create(ORG, { run_id: 'a' });
+    for (const key of await keysUnder(world, logPrefix(ORG)))
+      rotten.set(key, { at: 0.5, bit: 1, generation: null });
+    // Still needed: who reads it otherwise than by listing would miss it.
+    expect((await verifyOrg(world.compactor, ORG)).problems).not.toEqual([]);
+    expect(await world.compact()).toMatchObject({ outcome: 'committed', quarantined: 0 });
+    const inspect = () =>
+      inspectOrg(world.compactor, ORG, { signal: new AbortController().signal, check: true });
+    for (let look = 0; look < 2; look++) {
+      expect((await verifyOrg(world.compactor, ORG)).problems).toEqual([]);
+      expect((await inspect()).corrupt).toEqual([]);
+      await repairOrg(world.compactor, ORG);
+    }
+    expect((await allRuns(world)).map(({ run_id }) => run_id)).toEqual(['a']);
+    await clock.advance(AFTER_GRACE);
+    await world.compact();
+    expect(await keysUnder(world, logPrefix(ORG))).toEqual([]);
+  });
+});
+
 describe('repair', () => {
   it('tells of canonical runs that cannot be read, and leaves them out', async () => {
     const rot = await rotOn('file', seededRandom(10));
