@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../src/core/clock.ts';
+import { throwIfAborted } from '../src/core/clock.ts';
 import { mapParallel } from '../src/core/concurrency.ts';
 import { errorMessage, StoreError } from '../src/core/errors.ts';
 import type { Limits } from '../src/core/limits.ts';
@@ -156,7 +157,7 @@ async function inWaves(
 ): Promise<void> {
   let wave: ScannedRun[] = [];
   for await (const one of scan) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     wave.push(one);
     if (wave.length < size) continue;
     await work(wave);

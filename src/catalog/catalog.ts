@@ -14,6 +14,15 @@ import type { LoadContext } from './context.ts';
 import { type HistoryContext, runsWithHistory } from './history.ts';
 import { type Lineage, type LineageQuery, lineageView } from './lineage.ts';
 import { type Loaded, load, loadVersion } from './load.ts';
+import {
+  checkActiveFilter,
+  checkCallOptions,
+  checkLatestOf,
+  checkLineageQuery,
+  checkRefreshOptions,
+  checkRunFilter,
+  checkVersionQuery,
+} from './questions.ts';
 import { versionUnreadable } from './readable.ts';
 import type { CatalogState } from './state.ts';
 import { emptyStats, type RefreshStats } from './stats.ts';
@@ -70,7 +79,7 @@ export class Catalog {
   /**
    * Time travel: exactly what one version's snapshot holds, without the tail. Requests: see findVersion, and one GET
    * for a head that is not inline. Throws VERSION_NOT_FOUND, and SNAPSHOT_EXPIRED, naming versions that can be read,
-   * when parts of it are gone: those of its history once they are asked for.
+   * when parts of it are gone: those of its history once they are asked for. Throws InputError for a time to come.
    */
   async open(
     orgId: string,
@@ -78,7 +87,11 @@ export class Catalog {
     options: { signal?: AbortSignal } = {},
   ): Promise<OrgSnapshot> {
     checkId('org id', orgId);
-    const history = { store: this.#store, limits: limits(this.#options.limits) };
+    checkVersionQuery(query);
+    checkCallOptions(options);
+    const bounds = limits(this.#options.limits);
+    if ('asOf' in query) checkPast(query.asOf, this.#options.clock ?? systemClock, bounds);
+    const history = { store: this.#store, limits: bounds };
     const version = await findVersion(this.#store, orgId, query, options);
     try {
       const state = await loadVersion(this.#store, orgId, version.manifest, options.signal);
@@ -104,12 +117,15 @@ abstract class OrgView {
   /**
    * Newest first, history included, of the state at the time of the call. Rows are made one by one; sealed history is
    * read only when the next row may be there (see runsWithHistory), in ranged GETs. Throws SNAPSHOT_EXPIRED when
-   * the state is older than the grace of parts (an hour): refresh, and ask again.
+   * the state is older than the grace of parts (an hour): refresh, and ask again. Throws InputError for a filter that
+   * is none, and CANCELLED, or the signal's own reason, once `signal` is aborted.
    */
   runs(
     filter: RunFilter = {},
     options: { signal?: AbortSignal } = {},
   ): AsyncGenerator<Projection, void, void> {
+    checkRunFilter(filter);
+    checkCallOptions(options);
     return runsWithHistory(this.history, this.state, filter, options.signal);
   }
 
@@ -119,8 +135,10 @@ abstract class OrgView {
    */
   async latestOf(
     referenceId: string,
-    { status, signal }: { status?: RunFilter['status']; signal?: AbortSignal } = {},
+    options: { status?: RunFilter['status']; signal?: AbortSignal } = {},
   ): Promise<Projection | null> {
+    checkLatestOf(referenceId, options);
+    const { status, signal } = options;
     const filter = { reference_id: referenceId, status, limit: 1 };
     for await (const run of this.runs(filter, signal === undefined ? {} : { signal })) return run;
     return null;
@@ -128,10 +146,12 @@ abstract class OrgView {
 
   /** Runs that have not ended, newest first. */
   active(filter: { queue?: string } = {}): Projection[] {
+    checkActiveFilter(filter);
     return activeView(this.state, filter);
   }
 
   lineage(query: LineageQuery): Lineage {
+    checkLineageQuery(query);
     return lineageView(this.state, query);
   }
 
@@ -140,6 +160,15 @@ abstract class OrgView {
     const { toArrow } = await import('../snapshot/arrow.ts');
     return toArrow(this.state.rows());
   }
+}
+
+/** What will be current then nobody knows. Clocks may differ by as much as names of entries may. */
+function checkPast(asOf: number, clock: Clock, { entryLagMaxMs }: Limits): void {
+  if (!(asOf > clock.now() + entryLagMaxMs)) return;
+  const when = Math.abs(asOf) <= 8.64e15 ? new Date(asOf).toISOString() : String(asOf);
+  throw new InputError(`asOf lies in the future: ${when}.`, {
+    hint: 'Name a time that has passed; without one the catalog is read as it is now.',
+  });
 }
 
 /** Why parts of a version are gone, and what can be read instead; any other error as it is. */
@@ -173,12 +202,19 @@ export class OrgSnapshot extends OrgView {
     this.#version = version;
   }
 
-  override async *runs(
+  override runs(
     filter: RunFilter = {},
     options: { signal?: AbortSignal } = {},
   ): AsyncGenerator<Projection, void, void> {
+    return this.#explained(super.runs(filter, options), options);
+  }
+
+  async *#explained(
+    runs: AsyncGenerator<Projection, void, void>,
+    options: { signal?: AbortSignal },
+  ): AsyncGenerator<Projection, void, void> {
     try {
-      yield* super.runs(filter, options);
+      yield* runs;
     } catch (error) {
       throw await explained(this.history, this.#version, error, options);
     }
@@ -219,6 +255,7 @@ export class OrgCatalog extends OrgView {
    * or a log of several pages, more where such a log came in several bursts (see `stats`).
    */
   async refresh(options: RefreshOptions = {}): Promise<this> {
+    checkRefreshOptions(options);
     const { maxAgeMs = 0, signal } = options;
     throwIfAborted(signal);
     const age =

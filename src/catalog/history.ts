@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../core/clock.ts';
 import { mapParallel } from '../core/concurrency.ts';
 import type { Limits } from '../core/limits.ts';
 import type { Part } from '../manifest/manifest.ts';
@@ -51,7 +52,7 @@ export async function* runsWithHistory(
   const sources: Source[] = [hot];
   const seen = new Set<string>();
   for (let yielded = 0; yielded < limit; ) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const best = newestOf(sources);
     const wave = nextWave(
       context,

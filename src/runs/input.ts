@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { InputError } from '../core/errors.ts';
 import { isId } from '../core/ids.ts';
+import { checkInput } from '../core/input.ts';
 import { defaultLimits } from '../core/limits.ts';
 import type { NewRun, RunEvent } from './events.ts';
 import { traceArchiveSchema } from './run.ts';
@@ -141,25 +141,10 @@ export const runEventInput = z.discriminatedUnion('type', [
 
 /** Throws InputError, naming the run and the field. */
 export function checkNewRun(input: unknown): NewRun {
-  return check('The new run', newRunInput, input) as NewRun;
+  return checkInput('The new run', newRunInput, input) as NewRun;
 }
 
 /** Throws InputError, naming the run and the field. */
 export function checkRunEvent(runId: string, event: unknown): RunEvent {
-  return check(`The event for run ${runId}`, runEventInput, event) as RunEvent;
-}
-
-function check(what: string, schema: z.ZodType, value: unknown): unknown {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const path = issue === undefined || issue.path.length === 0 ? '' : ` at ${issue.path.join('.')}`;
-  throw new InputError(`${what} is not valid${path}: ${issue?.message ?? 'it has the wrong shape'}.`, {
-    hint: 'docs/SCHEMA.md has the fields and their limits.',
-    details: {
-      issues: parsed.error.issues
-        .slice(0, 20)
-        .map(({ path: at, message: problem }) => ({ path: at.join('.'), problem })),
-    },
-  });
+  return checkInput(`The event for run ${runId}`, runEventInput, event) as RunEvent;
 }

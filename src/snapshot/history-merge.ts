@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../core/clock.ts';
 import { defaultLimits } from '../core/limits.ts';
 import { StateHash } from '../manifest/state-hash.ts';
 import type { Dataset } from '../runs/run.ts';
@@ -136,7 +137,7 @@ class Cursor {
 
   /** Goes to the start of the next group. False: there is none. */
   async load(): Promise<boolean> {
-    this.#signal?.throwIfAborted();
+    throwIfAborted(this.#signal);
     const done = this.#ranges[this.#range];
     if (done === undefined || this.#taken === done.groups.length) {
       if (!(await this.#nextRange())) return false;

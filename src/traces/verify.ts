@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../core/clock.ts';
 import { errorMessage, isRunfoldError } from '../core/errors.ts';
 import type { Run, Trace } from '../runs/run.ts';
 import { traceOpen } from '../runs/traces.ts';
@@ -63,7 +64,7 @@ async function verifyArchive(
     }
     return { bytes, problems };
   } catch (error) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     if (isRunfoldError(error) && error.code === 'TRACE_EXPIRED')
       return { bytes, problems: [], expired: true };
     return { bytes, problems: [errorMessage(error)] };
@@ -88,7 +89,7 @@ async function verifyChunks(
     try {
       if ((await readChunk(context, chunk, signal)) === null) problems.push(`${chunk.key} is gone`);
     } catch (error) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       problems.push(errorMessage(error));
     }
   }
