@@ -2,7 +2,6 @@ import { z } from 'zod';
 import { checkInput } from '../core/input.ts';
 import { RUN_STATUSES } from '../runs/run.ts';
 import type { CallOptions } from '../store/object-store.ts';
-import type { RefreshOptions } from './catalog.ts';
 import type { LineageQuery } from './lineage.ts';
 import type { VersionQuery } from './versions.ts';
 import type { RunFilter } from './views.ts';
@@ -82,7 +81,7 @@ export function checkLineageQuery(given: LineageQuery): void {
   checkInput('The lineage query', lineage, given, hint(lineage));
 }
 
-export function checkRefreshOptions(given: RefreshOptions): void {
+export function checkRefreshOptions(given: object): void {
   checkInput('The options of refresh', refresh, given, hint(refresh));
 }
 

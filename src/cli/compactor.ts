@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../compactor/backfill-source.ts';
 import type { CompactorContext } from '../../compactor/context.ts';
 import { openCompactor } from '../../compactor/open.ts';
 import type { PassOptions, PassResult } from '../../compactor/pass.ts';
@@ -30,6 +31,9 @@ import { EXIT, Exit, printError, runProgram } from './run.ts';
 import { iso } from './times.ts';
 import { addTraceOptions, type TraceOptions, traceLimitsOf } from './trace-options.ts';
 
+/** A pass over all orgs every so many passes. */
+const FULL_EVERY = 60;
+
 const EXAMPLES = `
 Examples:
   $ runfold-compactor --once --store gs://my-bucket
@@ -46,7 +50,7 @@ archives the logs of their ended runs, and each full pass removes their orphans;
 interface CompactorOptions extends CompactionOptions, FoldOptions, TraceOptions, GlobalOptions {
   once?: boolean;
   schedule?: string;
-  fullEvery: number;
+  fullEvery?: number;
   sweep: boolean;
   results?: string;
   archive: boolean;
@@ -62,7 +66,11 @@ export function main(argv: readonly string[]): Promise<void> {
     addFoldOptions(addTraceOptions(addCompactionOptions(program)), '10m on a schedule; off with --once')
       .option('--once', 'make one pass and end')
       .option('--schedule <cron>', 'make a pass at these times (UTC) until SIGTERM')
-      .option('--full-every <n>', 'every so many scheduled passes one covers all orgs', positiveInteger, 60)
+      .option(
+        '--full-every <n>',
+        `every so many scheduled passes one covers all orgs (default: ${FULL_EVERY})`,
+        positiveInteger,
+      )
       .option('--no-sweep', 'do not look after active runs whose callers are gone')
       .addOption(resultsOption())
       .option('--no-archive', 'do not archive the logs of ended runs')
@@ -86,6 +94,11 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
   if (options.metricsPort !== undefined && options.schedule === undefined) {
     throw new InputError('--metrics-port goes with --schedule: a single pass is over before anybody asks.', {
       hint: 'Read the figures of a pass from --json.',
+    });
+  }
+  if (options.fullEvery !== undefined && options.schedule === undefined) {
+    throw new InputError('--full-every goes with --schedule: a single pass is one of its kind.', {
+      hint: 'With --once, --all covers all orgs.',
     });
   }
   const limits = traceLimitsOf(options);
@@ -114,6 +127,8 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
         number,
       );
     if (trigger === null) {
+      // One that is named before its first run is mistyped, more likely than new. A schedule may begin before it.
+      for (const org of options.org ?? []) await mustExist(context, org, signal);
       const results = await pass(1, { orgs, signal: abortedLater(signal) });
       throwIfAborted(signal);
       if (results.some(isProblem)) throw new Exit(EXIT.problem);
@@ -122,7 +137,7 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
     const { metricsPort, metricsHost } = options;
     const server = metricsPort === undefined ? null : await serveMetrics(session, metricsPort, metricsHost);
     if (server !== null) output.note(`Metrics are at ${server.url}/metrics.`);
-    const { fullEvery, sweep, orphans, debug = false } = options;
+    const { fullEvery = FULL_EVERY, sweep, orphans, debug = false } = options;
     const passes = await runPasses(session, {
       trigger,
       orgs,
@@ -138,10 +153,10 @@ async function compactor(options: CompactorOptions, command: Command, signal: Ab
     }).finally(() => server?.close());
     output.line(`Stopped after ${counted(passes, 'pass', 'passes')}.`);
   };
-  // It may be up before the first writer.
+  // On a schedule it may be up before the first writer; a single pass over what is not there is a mistyped one.
   const work = (context: CommandContext) =>
     withResults(command, context.session, (results) => action(context, results));
-  await withSession(command, signal, work, { create: true });
+  await withSession(command, signal, work, { create: trigger !== null });
 }
 
 function isDeferring(option: number | 'off' | undefined): boolean {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../compactor/backfill-source.ts';
 import type { OrgCatalog, OrgSnapshot } from '../catalog/catalog.ts';
 import { InputError } from '../core/errors.ts';
 import type { CommandContext } from './context.ts';
@@ -20,7 +21,11 @@ export function addTimeTravel(command: Command): Command {
     .option('--as-of <time>', 'as the version that was current then: ISO-8601, or an age such as 2h', time);
 }
 
-/** The org as it is now, or as a kept version has it, and words for which of the two it is. */
+/**
+ * The org as it is now, or as a kept version has it, and words for which of the two it is. Throws InputError for an org of
+ * which nothing is known: an answer that is empty looks the same for one that is mistyped. One LIST or two more, where
+ * it has no manifest and no run.
+ */
 export async function openView(
   { session, output, signal }: CommandContext,
   { org: orgId, version, asOf }: TimeTravelOptions,
@@ -30,6 +35,8 @@ export async function openView(
   }
   if (version === undefined && asOf === undefined) {
     const org = await session.catalog.org(orgId).refresh({ signal });
+    const { manifest, rowCount } = org.state;
+    if (manifest === null && rowCount === 0) await mustExist(session, orgId, signal);
     warnOfQuarantine(output, orgId, org.stats.quarantined);
     return { org, label: `org ${orgId}` };
   }

@@ -169,18 +169,10 @@ describe('import, fold twice, ask', () => {
     for (const ran of [tables, runs, lineage, inspect]) expect(ran).toMatchObject({ code: 0, stderr: '' });
   });
 
-  it('an org is what has been written: another one is empty', async () => {
-    const other = (command: string, ...args: string[]) =>
-      jsonOf(runfold(command, '--org', 'nobody', '--json', ...args));
-    expect(
-      await Promise.all([
-        other('tables'),
-        other('runs'),
-        other('active'),
-        other('lineage', '--namespace', 'db', '--name', 'b'),
-      ]),
-    ).toEqual([[], [], [], { nodes: [], edges: [] }]);
-    expect(inspectSchema.parse(await other('inspect'))).toMatchObject({ org: 'nobody', manifest: null });
+  it('an org is what has been written: there is no other one', async () => {
+    const other = await runfold('tables', '--org', 'nobody', '--json');
+    expect(other).toMatchObject({ code: 2, stdout: '' });
+    expect(other.stderr).toContain('There is no org nobody.');
   });
 
   it('verify: clean, then a flipped byte is reported with exit code 1', async () => {

@@ -47,6 +47,8 @@ describe.concurrent('wrong use: exit code 2, one sentence, a hint, nothing on st
     [[...S, '--once', '--fold-after', 'off', '--fold-entries', '9'], /leaves no room/],
     [[...S, '--once', '--fold-entries', '1001'], /1000 at most/],
     [[...S, '--once', '--fold-after', '5m', '--export-legacy'], /every pass folds/],
+    [[...S, '--once', '--full-every', '3'], /--full-every goes with --schedule/],
+    [['--once', '--store', 'file:/nonexistent/zzz'], /nonexistent/],
     [[...S, '--once', '--metrics-port', '0'], /--metrics-port goes with --schedule/],
   ];
 

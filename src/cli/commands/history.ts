@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { presentParts, type Readability, readabilityOf } from '../../catalog/readable.ts';
 import { keptVersions } from '../../catalog/versions.ts';
 import { mapParallel } from '../../core/concurrency.ts';
@@ -43,6 +44,7 @@ export function historyCommand(program: Command, signal: AbortSignal): void {
     .action(async ({ org, limit }: { org: string; limit?: number }, command: Command) => {
       const history = await withSession(command, signal, async ({ session, output }) => {
         const found = await historyOf(session, org, limit ?? Number.POSITIVE_INFINITY, signal);
+        if (found.kept === 0) await mustExist(session, org, signal);
         output.value(found);
         show(output, found);
         return found;

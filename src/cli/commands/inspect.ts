@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { mustExist } from '../../../compactor/backfill-source.ts';
 import { openCompactor } from '../../../compactor/open.ts';
 import { systemClock } from '../../core/clock.ts';
 import { reasonFor } from '../../core/errors.ts';
@@ -26,6 +27,7 @@ export function inspectCommand(program: Command, signal: AbortSignal): void {
           signal,
           check: check ?? false,
         });
+        if (inspection.manifest === null) await mustExist(session, org, signal);
         output.value(inspection);
         if (!output.json) show(output, inspection);
         return inspection;

@@ -32,6 +32,7 @@ export function policyCommand(program: Command, signal: AbortSignal): void {
     .action(async ({ org }: { org: string }, command: Command) => {
       await withSession(command, signal, async ({ session, output }) => {
         const { version, policy, horizon } = await currentPolicy(session, org, signal);
+        if (version === null) await mustExist(session, org, signal);
         output.value({ org_id: org, version, policy, horizon });
         show(output, policy, horizon);
       });

@@ -78,7 +78,7 @@ export function serveCommand(program: Command, signal: AbortSignal): void {
   addFoldOptions(serving, '1m for file: and memory:, else 10m')
     .option(
       '--max-fold-lag <age>',
-      'not ready when folds are behind --fold-after by more; off: never mind (default: 15m)',
+      'not ready when folds are behind by more, counted from 10m or a longer --fold-after; off: never mind (default: 15m)',
       durationOrOff,
     )
     .option(
