@@ -5,6 +5,7 @@ import type { Limits } from '../src/core/limits.ts';
 import { decodeEntry, inlineBody } from '../src/log/entry.ts';
 import { entryTime } from '../src/log/tail.ts';
 import type { LogRecord } from '../src/runs/record.ts';
+import { isTerminal } from '../src/runs/run.ts';
 import { Rows } from '../src/snapshot/rows.ts';
 import type { ObjectMeta } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
@@ -23,9 +24,18 @@ export interface FoldPolicy {
 /**
  * Why an org is folded: `age`, `entries`, `records` are bounds of the policy. `apart`: an entry did not travel in the LIST, so
  * every refresh pays a request for it. `intent`: an announcement that nothing confirms, for which every refresh asks the
- * canonical store. `unreadable`: an entry for the quarantine. `upkeep`: the manifest has something to forget or to strike off.
+ * canonical store. `answer`: a run was deleted, or ended another way than it had ended, so a table may have another latest run
+ * or success, which only a fold looks up in history. `unreadable`: an entry for the quarantine. `upkeep`: the manifest has something to forget or to strike off.
  */
-export type DueReason = 'age' | 'entries' | 'records' | 'apart' | 'intent' | 'unreadable' | 'upkeep';
+export type DueReason =
+  | 'age'
+  | 'entries'
+  | 'records'
+  | 'apart'
+  | 'intent'
+  | 'answer'
+  | 'unreadable'
+  | 'upkeep';
 
 /** A tail as a LIST shows it. */
 export interface ListedTail {
@@ -84,18 +94,35 @@ export function judgeFound(
 function byContent(tail: ListedTail, policy: FoldPolicy, limits: Limits): DueReason | null {
   const overlay = new Overlay();
   let records = 0;
+  let isAnswerLost = false;
   for (const item of tail.fresh) {
     const read = recordsIn(tail.orgId, item);
     if (typeof read === 'string') return read;
     records += read.length;
     if (records >= policy.records) return 'records';
-    overlay.applyEntry(read, entryTime(item.key) ?? tail.listedAt);
+    const namedAt = entryTime(item.key) ?? tail.listedAt;
+    isAnswerLost ||= read.some((record) => mayTakeAnswer(record, namedAt, limits));
+    overlay.applyEntry(read, namedAt);
   }
   const isAsked = pendingIntents(Rows.empty(tail.orgId), overlay).some(
     ({ row }) =>
       tail.listedAt - (overlay.announcedAt.get(row.run_id) ?? tail.listedAt) > limits.foldIntentAgeMs,
   );
-  return isAsked || mayBeNamed(tail, limits) ? 'intent' : null;
+  if (isAsked || mayBeNamed(tail, limits)) return 'intent';
+  return isAnswerLost ? 'answer' : null;
+}
+
+/**
+ * Whether the record, without a look at the head, is one that takes an answer away: a delete; or a run that did not succeed
+ * and ended long before it was recorded, as one does that had succeeded before a late event. Whatever ends otherwise ends
+ * when it is recorded.
+ */
+function mayTakeAnswer(record: LogRecord, namedAt: number, { sealAgeMs }: Limits): boolean {
+  if (record.kind !== 'put') return record.kind === 'delete';
+  const { status, finished_at } = record.row;
+  return (
+    status !== 'SUCCEEDED' && isTerminal(status) && finished_at !== null && finished_at < namedAt - sealAgeMs
+  );
 }
 
 /** Whether an intent that the last fold had to leave as it was has become so old that the next can tell readers of it. */

@@ -12,12 +12,13 @@ import { sealHistory } from '../src/snapshot/history-seal.ts';
 import type { HistoryRange } from '../src/snapshot/history-select.ts';
 import type { EncodedHistory } from '../src/snapshot/history-write.ts';
 import { readGroups } from '../src/snapshot/parts.ts';
-import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
+import type { Rows } from '../src/snapshot/rows.ts';
 import { partKey } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
-import { isPastPart, isPastRow, retired } from './retention.ts';
+import { isPastPart, isPastRow } from './retention.ts';
 import { sealing } from './seal.ts';
+import { pick, standingHead } from './standing.ts';
 
 /** The parts of the next version, all written, and what changed on the way there. */
 export interface NextParts {
@@ -26,8 +27,10 @@ export interface NextParts {
   dropped: Part[];
   /** Runs dropped by retention, deletes and merges, over (run id, revision). */
   removed: StateHash;
+  /** Rows of history that are in the head as well, because they answer now, over (run id, revision). */
+  added: StateHash;
   rowsWritten: number;
-  /** History parts that a merge met corrupt: they stay as they are, until `repair`. */
+  /** History parts that a merge, or a look for lost answers, met corrupt: they stay as they are, until `repair`. */
   quarantined: Quarantined[];
 }
 
@@ -36,6 +39,9 @@ export interface PartsInput {
   /** Server time of the listing that is folded. */
   listedAt: number;
   current: readonly Part[];
+  /** The head before the fold, and those of its rows that no longer stand. */
+  before: Rows;
+  replaced: Uint32Array;
   /** The head after the fold, and whether the fold changed it. */
   head: Rows;
   headChanged: boolean;
@@ -53,8 +59,8 @@ export function isOldPart({ projection = 1 }: Part): boolean {
 }
 
 /**
- * Head and history of the next version: retire, seal, merge, write. Reads history only where parts merge or a tombstone
- * has to be worked in. Requests: one PUT per new part; of each merged part, one ranged GET per row group.
+ * Head and history of the next version: retire, seal, merge, write. Reads history only where parts merge, a tombstone
+ * has to be worked in, or an answer was lost (see standingHead). Requests: one PUT per new part; of each merged part, one ranged GET per row group.
  *
  * A corrupt history part stops nobody: it is put into quarantine and left out of the merge. It is still a part of the
  * org, so its rows still count in the state hash, and whoever asks for them is told that it is corrupt.
@@ -64,6 +70,7 @@ export async function nextParts(context: CompactorContext, input: PartsInput): P
     parts: [],
     dropped: [],
     removed: StateHash.empty(),
+    added: StateHash.empty(),
     rowsWritten: 0,
     quarantined: [],
   };
@@ -96,22 +103,22 @@ async function splitHead(
   input: PartsInput,
   next: NextParts,
 ): Promise<{ head: Part; sealed: Part | null }> {
-  const { orgId, head: rows, horizon } = input;
-  const gone = retired(rows, horizon);
-  for (const i of gone) next.removed.add(rows.runId(i), rows.revision(i));
-  const standing = gone.length === 0 ? rows : without(rows, gone);
+  const whole = await standingHead(context, input);
+  const { rows: standing } = whole;
+  next.added = whole.added;
+  next.removed = next.removed.plus(whole.removed);
+  next.quarantined.push(...whole.quarantined);
   const { keep, seal } = sealing(standing, input.listedAt, context.limits);
   const old = input.current.find(({ level }) => level === 0);
-  const isStale = input.headChanged || (input.upgrade && old !== undefined && isOldPart(old));
-  if (!isStale && gone.length === 0 && seal.length === 0 && old !== undefined)
-    return { head: old, sealed: null };
-  const hot = seal.length === 0 ? standing : pick(orgId, standing, keep);
+  const isStale = whole.changed || (input.upgrade && old !== undefined && isOldPart(old));
+  if (!isStale && seal.length === 0 && old !== undefined) return { head: old, sealed: null };
+  const hot = seal.length === 0 ? standing : pick(standing, keep);
   const [head, sealed] = await Promise.all([
     writeHead(context, input, hot),
     seal.length === 0
       ? null
-      : sealHistory(pick(orgId, standing, seal), { groupRows: context.limits.historyGroupRows }).then(
-          (encoded) => writeHistory(context, input, 1, encoded),
+      : sealHistory(pick(standing, seal), { groupRows: context.limits.historyGroupRows }).then((encoded) =>
+          writeHistory(context, input, 1, encoded),
         ),
   ]);
   next.rowsWritten += hot.length + (sealed?.runs ?? 0);
@@ -311,19 +318,4 @@ async function putPart(
   throw new OutcomeUnknownError(`The store did not confirm ${key}.`, {
     cause: put.outcome === 'unknown' ? put.cause : undefined,
   });
-}
-
-function pick(orgId: string, rows: Rows, indexes: Uint32Array): Rows {
-  const builder = new RowsBuilder(orgId, indexes.length);
-  builder.gather(rows, indexes);
-  return builder.build();
-}
-
-function without(rows: Rows, gone: Uint32Array): Rows {
-  const dropped = new Set(gone);
-  return pick(
-    rows.orgId,
-    rows,
-    Uint32Array.from({ length: rows.length }, (_, i) => i).filter((i) => !dropped.has(i)),
-  );
 }

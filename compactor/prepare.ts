@@ -60,6 +60,8 @@ export async function prepare(
     orgId,
     listedAt,
     current: change.rebuild ? [] : (manifest?.parts ?? []),
+    before: work.base,
+    replaced: folded.replaced,
     head: folded.rows,
     headChanged: folded.changed,
     horizon,
@@ -68,7 +70,8 @@ export async function prepare(
     quarantine: new Set(change.rebuild ? [] : manifest?.quarantine.map(({ key }) => key)),
   });
   const before = StateHash.parse(manifest?.state_hash ?? StateHash.empty().hex());
-  const added = change.rebuild ? folded.added.plus(stateHashOf(work.base)) : folded.added;
+  const brought = folded.added.plus(next.added);
+  const added = change.rebuild ? brought.plus(stateHashOf(work.base)) : brought;
   const removed = folded.removed.plus(next.removed).plus(change.rebuild ? before : StateHash.empty());
   const dropped = change.rebuild ? (manifest?.parts ?? []) : next.dropped;
   const stateHash = checkedStateHash(orgId, before, next.parts, added, removed);

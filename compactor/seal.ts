@@ -1,7 +1,7 @@
-import { newestFirst, type RowRef, ShapeCache } from '../src/catalog/views.ts';
 import type { Limits } from '../src/core/limits.ts';
 import { isTerminal } from '../src/runs/run.ts';
 import type { Rows } from '../src/snapshot/rows.ts';
+import { answersOf } from './answers.ts';
 
 export interface Sealing {
   /** Rows that stay in the head, in their order. */
@@ -39,24 +39,9 @@ function changedAt(rows: Rows, i: number): number {
 }
 
 function keepAnswers(rows: Rows, kept: Uint8Array): void {
-  const newest = new Map<string, RowRef>();
-  const offer = (answer: string, ref: RowRef) => {
-    const known = newest.get(answer);
-    if (known === undefined || newestFirst(ref, known) < 0) newest.set(answer, ref);
-  };
-  const shapes = new ShapeCache(rows);
-  for (let i = 0; i < rows.length; i++) {
-    const status = rows.status(i);
-    if (!isTerminal(status) || rows.text('trace_status', i) === 'live') kept[i] = 1;
-    const ref = { rows, i };
-    const { tables, inputs } = shapes.of(i);
-    for (const { id } of tables) {
-      offer(`run ${id}`, ref);
-      if (status === 'SUCCEEDED') offer(`success ${id}`, ref);
-      for (const from of inputs) offer(`edge ${from.id} ${id}`, ref);
-    }
-  }
-  for (const { i } of newest.values()) kept[i] = 1;
+  for (let i = 0; i < rows.length; i++)
+    if (!isTerminal(rows.status(i)) || rows.text('trace_status', i) === 'live') kept[i] = 1;
+  for (const { ref } of answersOf(rows).values()) kept[ref.i] = 1;
 }
 
 function keepExpiring(rows: Rows, kept: Uint8Array, rowsMax: number): void {

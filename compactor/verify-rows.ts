@@ -8,9 +8,13 @@ import type { Run } from '../src/runs/run.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
 import { runKey } from '../src/store/keys.ts';
 import type { CompactorContext } from './context.ts';
+import { verifyAnswers } from './verify-answers.ts';
 import type { Problem, Verified, VerifyOptions } from './verify-report.ts';
 
-/** Law 2: what a refresh shows, history included, is the projection of all canonical runs that the horizon left. */
+/**
+ * Law 2: what a refresh shows, history included, is the projection of all canonical runs that the horizon left; and the head
+ * gives the answers of all its rows.
+ */
 export async function verifyRows(
   context: CompactorContext,
   verified: Verified,
@@ -45,6 +49,7 @@ export async function verifyRows(
   }
   for (let i = 0; i < shown.length; i++) if (seen[i] === 0) suspects.push(shown.runId(i));
   problems.push(...(await lookAgain(context, catalog, shown, suspects, signal)));
+  await verifyAnswers(context, verified, catalog.state, signal);
 }
 
 async function allRows(catalog: OrgCatalog, signal: AbortSignal | undefined): Promise<Rows> {

@@ -218,6 +218,8 @@ export function prune(overlay: Overlay, base: Rows): void {
 
 export interface Folded {
   rows: Rows;
+  /** Rows of the base that no longer stand. */
+  replaced: Uint32Array;
   /** state(rows) = state(base) ⊕ added ⊖ removed, each over (run id, revision). */
   added: StateHash;
   removed: StateHash;
@@ -232,16 +234,22 @@ export function fold(base: Rows, overlay: Overlay, horizon: number | null = null
   const removed = StateHash.empty();
   const builder = new RowsBuilder(base.orgId, base.length - replacedCount + puts.length);
   const standing = new Uint32Array(base.length - replacedCount);
-  for (let i = 0, n = 0; i < base.length; i++) {
-    if (replaced[i] === 0) standing[n++] = i;
-    else removed.add(base.runId(i), base.revision(i));
+  const gone = new Uint32Array(replacedCount);
+  for (let i = 0, n = 0, g = 0; i < base.length; i++) {
+    if (replaced[i] === 0) {
+      standing[n++] = i;
+      continue;
+    }
+    gone[g++] = i;
+    removed.add(base.runId(i), base.revision(i));
   }
   builder.gather(base, standing);
   for (const { row } of puts) {
     builder.add(row);
     added.add(row.run_id, row.revision);
   }
-  return { rows: builder.build(), added, removed, deletes, changed: replacedCount > 0 || puts.length > 0 };
+  const changed = replacedCount > 0 || puts.length > 0;
+  return { rows: builder.build(), replaced: gone, added, removed, deletes, changed };
 }
 
 export function stateHashOf(rows: Rows): StateHash {
