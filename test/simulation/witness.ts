@@ -12,6 +12,7 @@ import { readPart, readRange } from '../../src/snapshot/parts.ts';
 import { garbageKey, nameOfKey, orgOfKey, parseRunKey, partKey } from '../../src/store/keys.ts';
 import type { ObjectMeta, ObjectStore } from '../../src/store/object-store.ts';
 import { passThrough } from '../../src/store/pass-through.ts';
+import { wrongAnswers } from './answers.ts';
 import type { Scheduler } from './scheduler.ts';
 
 export interface Violation {
@@ -205,6 +206,7 @@ export class Witness {
     }
     this.committed.set(orgId, { manifest, revisions });
     const folded = await this.#givenUp(store, orgId, manifest);
+    this.#checkAnswers(orgId, manifest, revisions, head);
     const buried = new Set(manifest.tombstones.map(({ run_id }) => run_id));
     for (const [runId, revision] of before?.revisions ?? []) {
       const now = revisions.get(runId);
@@ -232,6 +234,27 @@ export class Witness {
       }
     }
     return folded;
+  }
+
+  /** Law 2, for what is answered without a look at history. A part in quarantine is one that no fold could look into. */
+  #checkAnswers(
+    orgId: string,
+    { version, horizon, tombstones, quarantine }: Manifest,
+    revisions: ReadonlyMap<string, number>,
+    head: ReadonlyMap<string, number>,
+  ): void {
+    if (quarantine.some(({ key }) => key.includes('/snapshots/'))) return;
+    const buried = new Map(tombstones.map(({ run_id, revision }) => [run_id, revision]));
+    const rows: Projection[] = [];
+    for (const [run_id, highest] of revisions) {
+      const revision = head.get(run_id) ?? highest;
+      const truth = this.truth(orgId, { run_id, revision });
+      if (truth === undefined || (buried.get(run_id) ?? 0) >= revision) continue;
+      const row = JSON.parse(truth) as Projection;
+      if (head.has(run_id) || !isPast(row, horizon)) rows.push(row);
+    }
+    for (const wrong of wrongAnswers(rows, (runId) => head.has(runId)))
+      this.fail('2', `${orgId}: version ${version}: ${wrong}`);
   }
 
   /** Law 6. */
