@@ -7,9 +7,11 @@ import { runsWithHistory } from '../../src/catalog/history.ts';
 import { withTombstones } from '../../src/catalog/load.ts';
 import { CatalogState } from '../../src/catalog/state.ts';
 import { type Random, seededRandom, uniform } from '../../src/core/random.ts';
+import { uuidv7 } from '../../src/core/uuid.ts';
+import { encodeEntry } from '../../src/log/entry.ts';
 import type { Dataset } from '../../src/runs/run.ts';
 import { RowsBuilder } from '../../src/snapshot/rows.ts';
-import { partKey } from '../../src/store/keys.ts';
+import { entryKey, partKey } from '../../src/store/keys.ts';
 import { intercept, type StoreCall } from '../support/intercept.ts';
 import { ORG } from '../support/runs.ts';
 import { fakeWorld } from '../support/world.ts';
@@ -149,6 +151,34 @@ describe('an answer that the head loses', () => {
     await expectAsRepaired(world);
   });
 
+  it('comes back when its run no longer wrote the table or read the other: a create took it over', async () => {
+    const world = await sealedWorld();
+    const { base } = (await world.read()).state;
+    const row = base.get(base.indexOf('new'));
+    const payload = { ...row.payload, target_namespace: null, target_table: null };
+    const other = { ...row, revision: row.revision + 1, payload, inputs: [], outputs: [at('other')] };
+    const body = encodeEntry({ org_id: ORG, records: [{ kind: 'put', row: other }] });
+    await world.memory.put(entryKey(ORG, uuidv7(world.clock.now(), seededRandom(9))), body, {});
+    await world.compact();
+    expect(await rare(world)).toEqual({ latest: 'old', status: 'SUCCEEDED', success: 'old', edges: ['old'] });
+    await expectAnswers(world);
+  });
+
+  it('is the newest revision of a run that history has twice, and none that it was once', async () => {
+    const world = await sealedWorld();
+    // In history twice: as the success that it was, and as the failure that it became.
+    await told(world, 'old', 85 * DAY, 'failure', ['rare']);
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 20; i++) await told(world, `k${round}-${i}`, DAY - i, 'success', [`t${i % 4}`]);
+      await settled(world);
+    }
+    expect(await inHead(world, 'old')).toBe(false);
+    await world.session.recorder.apply(ORG, 'new', { type: 'delete' });
+    await world.compact();
+    expect(await rare(world)).toMatchObject({ latest: 'old', status: 'FAILED', success: undefined });
+    await expectAsRepaired(world);
+  });
+
   it('costs no other fold a look at history', async () => {
     const world = await sealedWorld();
     const calls: StoreCall[] = [];
@@ -187,9 +217,18 @@ describe('an answer that the head loses', () => {
     const compacted = await compactOrg(compactorOn(world, store), ORG);
     expect(compacted.outcome).toBe('committed');
     expect(compacted.quarantined).toBeGreaterThan(0);
-    expect((await verifyOrg(world.compactor, ORG)).problems).not.toEqual([]);
+    const { problems } = await verifyOrg(world.compactor, ORG);
+    const told = problems.filter(({ law }) => law === 2).map(({ message }) => message);
+    expect(told).toEqual(
+      expect.arrayContaining([
+        'the latest run of lake/rare is old; the head says none',
+        'the latest success of lake/rare is old; the head says none',
+        'the newest run from lake/source to lake/rare is old; the head says none',
+      ]),
+    );
     await repairOrg(world.compactor, ORG);
     expect(await rare(world)).toMatchObject({ latest: 'old', success: 'old' });
+    expect((await verifyOrg(world.compactor, ORG)).problems).toEqual([]);
   });
 });
 

@@ -52,6 +52,16 @@ describe('a tail is worth a fold', () => {
     });
   });
 
+  it('when a record takes an answer away that history may have to give', () => {
+    const gone: LogRecord = { kind: 'delete', run_id: 'r0', revision: 3, deleted_at: START };
+    expect(ask({ fresh: [entry([gone])] })).toMatchObject({ due: 'answer' });
+    const ended = (status: 'FAILED' | 'SUCCEEDED', ago: number) =>
+      ask({ fresh: [entry([put({ status, finished_at: START - 1_000 - ago })])] }).due;
+    expect(ended('FAILED', defaultLimits.sealAgeMs + 1)).toBe('answer');
+    expect(ended('FAILED', defaultLimits.sealAgeMs)).toBe(null);
+    expect(ended('SUCCEEDED', defaultLimits.sealAgeMs + 1)).toBe(null);
+  });
+
   it('when an entry cannot be read, or is none: the fold sets it aside', () => {
     const strange = encodeEntry({ org_id: 'other', records: [] });
     const bytes = { metadata: inlinePayload(strange, 8_192), crc32c: crc32c(strange) };
