@@ -2,7 +2,7 @@ import { stateHashOf } from '../src/catalog/fold.ts';
 import { crc32c } from '../src/core/crc32c.ts';
 import { CorruptError, OutcomeUnknownError } from '../src/core/errors.ts';
 import { uuidv7 } from '../src/core/uuid.ts';
-import type { Part, Quarantined, Tombstone } from '../src/manifest/manifest.ts';
+import type { Part, Quarantined } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import { PROJECTION_VERSION } from '../src/runs/projection.ts';
 import { partStatistics } from '../src/snapshot/codec.ts';
@@ -18,7 +18,7 @@ import { ABSENT } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { isPastPart, isPastRow } from './retention.ts';
 import { sealing } from './seal.ts';
-import { pick, standingHead } from './standing.ts';
+import { pick, type StandingInput, standingHead } from './standing.ts';
 
 /** The parts of the next version, all written, and what changed on the way there. */
 export interface NextParts {
@@ -34,21 +34,7 @@ export interface NextParts {
   quarantined: Quarantined[];
 }
 
-export interface PartsInput {
-  orgId: string;
-  /** Server time of the listing that is folded. */
-  listedAt: number;
-  current: readonly Part[];
-  /** The head before the fold, and those of its rows that no longer stand. */
-  before: Rows;
-  replaced: Uint32Array;
-  /** The head after the fold, and whether the fold changed it. */
-  head: Rows;
-  headChanged: boolean;
-  horizon: number | null;
-  tombstones: readonly Tombstone[];
-  /** Keys that are set aside already: such a part is not read again. */
-  quarantine: ReadonlySet<string>;
+export interface PartsInput extends StandingInput {
   /** Rewrite the head, and one history part, where an older runfold wrote them. */
   upgrade?: boolean | undefined;
 }

@@ -1,14 +1,31 @@
 import { stateHashOf } from '../src/catalog/fold.ts';
 import type { RowRef } from '../src/catalog/views.ts';
-import type { Quarantined } from '../src/manifest/manifest.ts';
+import type { Part, Quarantined, Tombstone } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
 import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
 import { partKey } from '../src/store/keys.ts';
 import { type Lost, lostAnswers } from './answers.ts';
 import type { CompactorContext } from './context.ts';
-import type { PartsInput } from './parts.ts';
 import { retired } from './retention.ts';
 import { successors } from './successors.ts';
+
+/** An org after the fold, with the parts that it had before. */
+export interface StandingInput {
+  orgId: string;
+  /** Server time of the listing that is folded. */
+  listedAt: number;
+  current: readonly Part[];
+  /** The head before the fold, and those of its rows that no longer stand. */
+  before: Rows;
+  replaced: Uint32Array;
+  /** The head after the fold, and whether the fold changed it. */
+  head: Rows;
+  headChanged: boolean;
+  horizon: number | null;
+  tombstones: readonly Tombstone[];
+  /** Keys that are set aside already: such a part is not read again. */
+  quarantine: ReadonlySet<string>;
+}
 
 /** The rows of the next head, before any are sealed. */
 export interface Standing {
@@ -25,7 +42,7 @@ export interface Standing {
  * the fold took an answer away, its successor comes back from history, before retention decides; and what retention takes
  * away is looked up once more. Reads nothing where nothing was lost.
  */
-export async function standingHead(context: CompactorContext, input: PartsInput): Promise<Standing> {
+export async function standingHead(context: CompactorContext, input: StandingInput): Promise<Standing> {
   const { before, replaced, head, horizon } = input;
   const standing: Standing = {
     rows: head,
@@ -51,7 +68,7 @@ export async function standingHead(context: CompactorContext, input: PartsInput)
 /** Adds the rows of history that answer instead of those that are gone; `known` says which runs history is not asked about. */
 async function carry(
   context: CompactorContext,
-  input: PartsInput,
+  input: StandingInput,
   standing: Standing,
   known: Rows,
   lost: readonly Lost[],
