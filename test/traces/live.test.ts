@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { CorruptError } from '../../src/core/errors.ts';
 import { openSession } from '../../src/session.ts';
@@ -266,10 +266,9 @@ describe('docs/RELIABILITY.md', () => {
     const doc = await readFile(new URL('../../docs/RELIABILITY.md', import.meta.url), 'utf8');
     const section = /## Traces\n([\s\S]*?)\n## /.exec(doc)![1]!;
     const named = [...section.matchAll(/^\|.*\| ([^|]+) \|$/gm)].map((match) => match[1]!.trim()).slice(1);
-    const files = ['archive', 'faults', 'follow', 'live', 'many-chunks', 'storm', 'work'];
-    const tests = await Promise.all(
-      files.map((file) => readFile(new URL(`${file}.test.ts`, import.meta.url), 'utf8')),
-    );
+    const here = new URL('./', import.meta.url);
+    const files = (await readdir(here)).filter((name) => name.endsWith('.test.ts'));
+    const tests = await Promise.all(files.map((name) => readFile(new URL(name, here), 'utf8')));
     const all = tests.join('\n');
     expect(named.length).toBeGreaterThan(15);
     // The first three are told apart by what goes wrong: `the call %s`.
