@@ -46,7 +46,10 @@ module.exports = {
     {
       name: 'the file system belongs to adapters and commands',
       severity: 'error',
-      from: { path: library, pathNot: '^src/store/file|^src/runs/sqlite-run-store\\.ts$|^src/cli/|^compactor/main\\.ts$' },
+      from: {
+        path: library,
+        pathNot: '^src/store/file|^src/runs/sqlite-run-store\\.ts$|^src/cli/|^compactor/main\\.ts$',
+      },
       to: { path: '^(node:)?(fs|fs/promises)$' },
     },
     {
