@@ -24,15 +24,15 @@ const signal = z.custom<AbortSignal>(
   (value) => typeof (value as AbortSignal | null)?.aborted === 'boolean',
   'must be an AbortSignal',
 );
-/** Its words for a field that it does not know are better. */
-const table = {
-  error: ({ code }: { code?: string | undefined }) =>
-    code === 'invalid_type' ? 'must be an object with namespace, name, or both' : undefined,
-};
+const TABLE = 'must be an object with namespace, name, or both';
+/** A view of a table will do. What has other fields only was meant to be something else. */
+const table = z
+  .looseObject({ namespace: text.optional(), name: text.optional() }, { error: TABLE })
+  .refine((given) => 'namespace' in given || 'name' in given || Object.keys(given).length === 0, TABLE);
 
 const call = z.strictObject({ signal: signal.optional() });
 const filter = z.strictObject({
-  table: z.strictObject({ namespace: text.optional(), name: text.optional() }, table).optional(),
+  table: table.optional(),
   status: statuses.optional(),
   kind: text.optional(),
   reference_id: text.optional(),

@@ -27,7 +27,7 @@ describe('what a reader cannot have meant is refused, with the field in the mess
     [{ limit: -1 }, /limit: must be a whole number, 0 or more/],
     [{ limit: 1.5 }, /limit: must be a whole number/],
     [{ table: 'rare' }, /table: must be an object with namespace, name, or both/],
-    [{ table: { nmae: 'rare' } }, /table: .*nmae/],
+    [{ table: { nmae: 'rare' } }, /table: must be an object with namespace, name, or both/],
     [{ tabel: { name: 'rare' } }, /tabel/],
     [{ queue: null }, /queue: must be a text/],
   ])('runs(%j)', (filter, field) => {
@@ -68,6 +68,7 @@ describe('what a reader cannot have meant is refused, with the field in the mess
     };
     expect(await of({ status: ['QUEUED'], since: 0, until: world.clock.now() + 1, limit: 5 })).toBe(1);
     expect(await of({ table: { namespace: undefined, name: undefined }, limit: undefined })).toBe(1);
+    expect(await of({ table: org.tables()[0]!, limit: 1 })).toBe(1);
     expect(await of({ limit: 0 })).toBe(0);
     await expect(world.session.catalog.open(ORG, { asOf: world.clock.now() })).resolves.toBeDefined();
   });
