@@ -12,13 +12,13 @@ import { sealHistory } from '../src/snapshot/history-seal.ts';
 import type { HistoryRange } from '../src/snapshot/history-select.ts';
 import type { EncodedHistory } from '../src/snapshot/history-write.ts';
 import { readGroups } from '../src/snapshot/parts.ts';
-import type { Rows } from '../src/snapshot/rows.ts';
+import { type Rows, rowsAt } from '../src/snapshot/rows.ts';
 import { partKey } from '../src/store/keys.ts';
 import { ABSENT } from '../src/store/object-store.ts';
 import type { CompactorContext } from './context.ts';
 import { isPastPart, isPastRow } from './retention.ts';
 import { sealing } from './seal.ts';
-import { pick, type StandingInput, standingHead } from './standing.ts';
+import { type StandingInput, standingHead } from './standing.ts';
 
 /** The parts of the next version, all written, and what changed on the way there. */
 export interface NextParts {
@@ -98,12 +98,12 @@ async function splitHead(
   const old = input.current.find(({ level }) => level === 0);
   const isStale = whole.changed || (input.upgrade && old !== undefined && isOldPart(old));
   if (!isStale && seal.length === 0 && old !== undefined) return { head: old, sealed: null };
-  const hot = seal.length === 0 ? standing : pick(standing, keep);
+  const hot = seal.length === 0 ? standing : rowsAt(standing, keep);
   const [head, sealed] = await Promise.all([
     writeHead(context, input, hot),
     seal.length === 0
       ? null
-      : sealHistory(pick(standing, seal), { groupRows: context.limits.historyGroupRows }).then((encoded) =>
+      : sealHistory(rowsAt(standing, seal), { groupRows: context.limits.historyGroupRows }).then((encoded) =>
           writeHistory(context, input, 1, encoded),
         ),
   ]);

@@ -2,7 +2,7 @@ import { stateHashOf } from '../src/catalog/fold.ts';
 import type { RowRef } from '../src/catalog/views.ts';
 import type { Part, Quarantined, Tombstone } from '../src/manifest/manifest.ts';
 import { StateHash } from '../src/manifest/state-hash.ts';
-import { type Rows, RowsBuilder } from '../src/snapshot/rows.ts';
+import { type Rows, RowsBuilder, rowsAt } from '../src/snapshot/rows.ts';
 import { partKey } from '../src/store/keys.ts';
 import { type Lost, lostAnswers } from './answers.ts';
 import type { CompactorContext } from './context.ts';
@@ -58,7 +58,7 @@ export async function standingHead(context: CompactorContext, input: StandingInp
   const gone = retired(whole, horizon);
   if (gone.length === 0) return standing;
   standing.rows = without(whole, gone);
-  standing.removed = stateHashOf(pick(whole, gone));
+  standing.removed = stateHashOf(rowsAt(whole, gone));
   standing.changed = true;
   // What retention takes is no row of history that could come back: `whole` knows all of it.
   if (hasHistory) await carry(context, input, standing, whole, lostAnswers(whole, gone, standing.rows));
@@ -102,16 +102,9 @@ function withRows(rows: Rows, more: readonly RowRef[]): Rows {
   return builder.build();
 }
 
-/** The rows with these numbers, as rows of their own. */
-export function pick(rows: Rows, indexes: Uint32Array): Rows {
-  const builder = new RowsBuilder(rows.orgId, indexes.length);
-  builder.gather(rows, indexes);
-  return builder.build();
-}
-
 function without(rows: Rows, gone: Uint32Array): Rows {
   const dropped = new Set(gone);
-  return pick(
+  return rowsAt(
     rows,
     numbers(rows).filter((i) => !dropped.has(i)),
   );

@@ -295,3 +295,10 @@ function vectorBuilder({ kind }: ColumnDefinition, capacity: number): VectorBuil
     ? new DictionaryBuilder(capacity)
     : new NumberBuilder(capacity);
 }
+
+/** The rows with these numbers, whole and as rows of their own; `Rows.pick` is for who wants a few columns of a few. */
+export function rowsAt(rows: Rows, indexes: Uint32Array): Rows {
+  const builder = new RowsBuilder(rows.orgId, indexes.length);
+  builder.gather(rows, indexes);
+  return builder.build();
+}

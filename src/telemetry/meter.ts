@@ -2,11 +2,11 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { isRunfoldError } from '../core/errors.ts';
 import type { Facts, Happenings, Operation, Watcher } from '../core/telemetry.ts';
 import type { Metrics } from './metrics.ts';
-import { StandingWork } from './standing.ts';
+import { PendingWork } from './pending.ts';
 
 /** Counts into `metrics` what a session, its compactor and a service on it do. */
 export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher {
-  const standing = new StandingWork(() => clock.monotonic());
+  const pending = new PendingWork(() => clock.monotonic());
   const ended: { [O in Operation]: (facts: Facts<O>, ms: number, error: unknown) => void } = {
     request({ method = 'none', route = 'none', status = 500, code, waits = false }, ms) {
       metrics.add('runfold_requests_total', { method, route, status });
@@ -37,7 +37,7 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       if (!isDeferred) metrics.observe('runfold_fold_seconds', {}, ms / 1_000);
       if (error !== null) return;
       if (!isDeferred) metrics.observe('runfold_fold_lag_seconds', {}, (facts.lag_ms ?? 0) / 1_000);
-      standing.folded(facts);
+      pending.folded(facts);
       metrics.add('runfold_fold_entries_total', {}, facts.entries ?? 0);
       metrics.add('runfold_fold_records_total', {}, facts.records ?? 0);
       metrics.add('runfold_fold_ties_total', {}, facts.ties ?? 0);
@@ -52,14 +52,14 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.add('runfold_trace_mismatches_total', {}, facts.mismatches ?? 0);
       metrics.add('runfold_trace_bytes_total', {}, facts.bytes ?? 0);
       // What failed tells nothing of what waits.
-      if (error === null) standing.archived(facts);
+      if (error === null) pending.archived(facts);
     },
     pass(facts, ms, error) {
       metrics.add('runfold_passes_total', { result: error === null ? 'ok' : 'failed' });
       metrics.observe('runfold_pass_seconds', {}, ms / 1_000);
       metrics.set('runfold_last_pass_timestamp_seconds', Math.round(clock.now() / 1_000));
-      standing.passed(error === null ? facts : {});
-      standing.showOn(metrics);
+      pending.passed(error === null ? facts : {});
+      pending.showOn(metrics);
     },
   };
   const told: { [H in keyof Happenings]: (facts: Happenings[H]) => void } = {
@@ -74,7 +74,7 @@ export function metering(metrics: Metrics, clock: Clock = systemClock): Watcher 
       metrics.observe('runfold_entry_records', {}, records);
       metrics.add('runfold_entry_repeats_total', {}, attempts - 1);
     },
-    reached: ({ org }) => standing.reached(org),
+    reached: ({ org }) => pending.reached(org),
     lookup: ({ result }) => metrics.add('runfold_cache_lookups_total', { result }),
   };
   return {

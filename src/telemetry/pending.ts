@@ -2,7 +2,7 @@ import type { Facts } from '../core/telemetry.ts';
 import type { Metrics } from './metrics.ts';
 
 /** What stays to be done in one org, as it was last seen there. */
-interface Standing {
+interface Pending {
   quarantine: number;
   garbage: number;
   waiting: number;
@@ -13,7 +13,7 @@ interface Standing {
   oldestAt: number | null;
 }
 
-const NOTHING: Standing = {
+const NOTHING: Pending = {
   quarantine: 0,
   garbage: 0,
   waiting: 0,
@@ -27,8 +27,8 @@ const NOTHING: Standing = {
  * What gauges add up over orgs. A pass looks at some of them: what was seen in the others stands until they are looked at
  * again, and ages meanwhile. It holds only orgs where something is to be done.
  */
-export class StandingWork {
-  readonly #orgs = new Map<string, Standing>();
+export class PendingWork {
+  readonly #orgs = new Map<string, Pending>();
   readonly #reached = new Set<string>();
   readonly #monotonic: () => number;
 
@@ -77,18 +77,18 @@ export class StandingWork {
     metrics.read('runfold_trace_oldest_seconds', () => this.#oldestMs() / 1_000);
   }
 
-  #see(org: string, seen: Partial<Standing>): void {
-    const standing = { ...NOTHING, ...this.#orgs.get(org), ...seen };
-    const { oldestAt, ...counts } = standing;
+  #see(org: string, seen: Partial<Pending>): void {
+    const pending = { ...NOTHING, ...this.#orgs.get(org), ...seen };
+    const { oldestAt, ...counts } = pending;
     const isNothing = oldestAt === null && Object.values(counts).every((count) => count === 0);
     if (isNothing) this.#orgs.delete(org);
-    else this.#orgs.set(org, standing);
+    else this.#orgs.set(org, pending);
     this.reached(org);
   }
 
-  #sum(what: Exclude<keyof Standing, 'oldestAt'>): number {
+  #sum(what: Exclude<keyof Pending, 'oldestAt'>): number {
     let sum = 0;
-    for (const standing of this.#orgs.values()) sum += standing[what];
+    for (const pending of this.#orgs.values()) sum += pending[what];
     return sum;
   }
 
